@@ -123,12 +123,12 @@ class Network:
 
     def branch_admittances(self) -> tuple[ComplexArray, ComplexArray, ComplexArray, ComplexArray]:
         """Return (yff, yft, ytf, ytt), each of shape (branch,), in p.u."""
-        series = 1.0 / (self.r_pu + 1j * self.x_pu)
-        turn = self.ratio * np.exp(1j * self.shift_rad)
-        yff: ComplexArray = (series + self.g_from_pu + 1j * self.b_from_pu) / self.ratio**2
-        yft: ComplexArray = -series / np.conj(turn)
-        ytf: ComplexArray = -series / turn
-        ytt: ComplexArray = series + self.g_to_pu + 1j * self.b_to_pu
+        series = 1.0 / (self.r_pu + 1j * self.x_pu).astype(np.complex128)
+        turn = (self.ratio * np.exp(1j * self.shift_rad)).astype(np.complex128)
+        yff = (series + self.g_from_pu + 1j * self.b_from_pu) / self.ratio**2
+        yft = -series / np.conj(turn)
+        ytf = -series / turn
+        ytt = series + self.g_to_pu + 1j * self.b_to_pu
         return yff, yft, ytf, ytt
 
     def admittance_matrix(self) -> sp.csr_matrix:

@@ -8,8 +8,6 @@ findings. Axis sizes must agree across the fields of one dataclass.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -187,7 +185,3 @@ class ProgramManifest:
     references: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
 
-
-def source_digest(module: object) -> str:
-    """Return the sha256 of a program module's source text."""
-    return hashlib.sha256(inspect.getsource(typing.cast(Any, module)).encode()).hexdigest()

@@ -137,9 +137,9 @@ class Task:
     @property
     def id(self) -> str:
         """Deterministic id: running a flow again cannot register the same work twice."""
-        key = "\x1f".join(
-            [self.task_set, self.program.slot, self.program.digest, self.input.input_digest, self.input.chunk]
-        )
+        parts = [self.task_set, self.step, self.program.slot, self.program.digest]
+        parts += [self.input.input_digest, self.input.chunk, *self.depends_on]
+        key = "\x1f".join(parts)
         return str(uuid.uuid5(TASK_NAMESPACE, key))
 
 
@@ -181,6 +181,7 @@ class ContextFilter(logging.Filter):
     """Put trace id, user, project, scenario and task id on every log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields; never drop a record."""
         context = _context.get()
         for key, value in (context.as_dict() if context else {}).items():
             setattr(record, f"bos_{key}", value)

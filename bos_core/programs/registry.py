@@ -1,0 +1,217 @@
+"""The program registry: which programs fill which slot.
+
+Slots live in packages named by the entry-point group ``bos.slots``. A slot is a sub-package with a
+``contract`` module; every other module of it that has a ``MANIFEST`` is a program. Nothing is listed by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from bos_core.objects.contracts import ProgramManifest, ProgramParameters, SlotContract, check
+from bos_core.objects.errors import BosError, ContractError, Finding, OptionError, ProgramError
+from bos_core.objects.task import ProgramRef
+
+ENTRY_POINT_GROUP = "bos.slots"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that can be called: manifest, contract, code and the digest of that code."""
+
+    manifest: ProgramManifest
+    contract: SlotContract
+    module: ModuleType
+    digest: str
+
+    @property
+    def ref(self) -> ProgramRef:
+        """The pinned reference that a task carries."""
+        return ProgramRef(self.contract.name, self.manifest.name, self.manifest.version, self.digest)
+
+    def parameters(self, values: Mapping[str, object]) -> ProgramParameters:
+        """Validate parameter values; raises OptionError with every finding."""
+        try:
+            return self.manifest.parameters.model_validate(dict(values))
+        except ValidationError as error:
+            known = ", ".join(self.manifest.parameters.model_fields) or "none"
+            raise OptionError(
+                tuple(
+                    Finding(
+                        f"{self.contract.name}/{self.manifest.name}",
+                        (),
+                        f"{e['msg']} (got {e['input']!r})",
+                        f"known parameters: {known}",
+                        ".".join(map(str, e["loc"])),
+                    )
+                    for e in error.errors()
+                )
+            ) from None
+
+    def run(self, inputs: object, values: Mapping[str, object]) -> Any:
+        """Check the inputs, run the program, check the outputs against the slot's promise.
+
+        Raises
+        ------
+        ContractError
+            When inputs or outputs break the contract.
+        ProgramError
+            When the program itself fails; the cause is chained and logged.
+        """
+        name, slot = self.manifest.name, self.contract.name
+        findings = check(inputs)
+        if findings:
+            raise ContractError(slot, name, findings)
+        parameters = self.parameters(values)
+        try:
+            outputs = self.module.run(inputs, parameters)
+        except BosError:
+            raise
+        except Exception as error:
+            _log.exception("program %s of slot %s failed", name, slot)
+            raise ProgramError(f"program {name!r} of slot {slot!r} failed: {error!r}") from error
+        if not isinstance(outputs, self.contract.outputs):
+            wanted = self.contract.outputs.__qualname__
+            found = Finding(slot, (), f"returned a {type(outputs).__name__}", f"return {wanted}")
+            raise ContractError(slot, name, [found])
+        findings = check(outputs) or self.contract.verify(inputs, outputs)
+        if findings:
+            raise ContractError(slot, name, findings)
+        return outputs
+
+
+def slots() -> tuple[str, ...]:
+    """Return the names of all slots."""
+    return tuple(sorted(_slot_packages()))
+
+
+def contract(slot: str) -> SlotContract:
+    """Return a slot's contract; raises OptionError for an unknown slot."""
+    package = _slot_packages().get(slot)
+    if package is None:
+        raise OptionError((_unknown("slot", slot, slots()),))
+    found = importlib.import_module(f"{package}.contract").CONTRACT
+    assert isinstance(found, SlotContract)
+    return found
+
+
+def program_names(slot: str) -> tuple[str, ...]:
+    """Return the names of the programs of a slot, without importing them."""
+    contract(slot)
+    package = importlib.import_module(_slot_packages()[slot])
+    modules = (m.name for m in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in modules if _has_manifest(f"{package.__name__}.{name}")))
+
+
+def resolve(slot: str, name: str | None = None) -> Program:
+    """Return a program by name, or the slot's default; raises OptionError when there is none."""
+    promise = contract(slot)
+    name = name or promise.default
+    if name not in program_names(slot):
+        raise OptionError((_unknown(f"program of slot {slot}", name, program_names(slot)),))
+    module = importlib.import_module(f"{_slot_packages()[slot]}.{name}")
+    manifest = module.MANIFEST
+    if manifest.slot != slot or manifest.name != name:
+        raise ProgramError(
+            f"{module.__name__}: MANIFEST says {manifest.slot}/{manifest.name}; name the file as the program"
+        )
+    return Program(manifest, promise, module, code_digest(module.__name__))
+
+
+def programs() -> Iterator[Program]:
+    """Yield every program of every slot."""
+    for slot in slots():
+        for name in program_names(slot):
+            yield resolve(slot, name)
+
+
+@cache
+def _slot_packages() -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        root = importlib.import_module(entry.value)
+        for info in pkgutil.iter_modules(root.__path__):
+            package = f"{entry.value}.{info.name}"
+            if info.ispkg and importlib.util.find_spec(f"{package}.contract"):
+                found[info.name] = package
+    return found
+
+
+def _has_manifest(module: str) -> bool:
+    return any(
+        isinstance(target, ast.Name) and target.id == "MANIFEST"
+        for node in _syntax(module).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    )
+
+
+@cache
+def code_digest(module: str) -> str:
+    """Return the sha256 over a module and everything it imports from the slots and the kernels.
+
+    A changed kernel is a changed program: its results must not be taken for the old one's.
+    """
+    roots = {package.split(".")[0] for package in _slot_packages().values()}
+    seen: dict[str, bytes] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or not (name.split(".")[0] in roots or name.startswith("bos_core.grid")):
+            continue
+        source = _source(name)
+        if source is None:
+            continue
+        seen[name] = source
+        waiting += _imported(name)
+    digest = hashlib.sha256()
+    for name in sorted(seen):
+        digest.update(name.encode() + b"\0" + seen[name] + b"\0")
+    return digest.hexdigest()
+
+
+def _imported(module: str) -> Iterator[str]:
+    for node in ast.walk(_syntax(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _source(module: str) -> bytes | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin).read_bytes()
+
+
+@cache
+def _syntax(module: str) -> ast.Module:
+    return ast.parse(_source(module) or b"")
+
+
+def _unknown(what: str, name: str, known: tuple[str, ...]) -> Finding:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return Finding(what, (name,), "does not exist", f"{hint}known: {', '.join(known)}")
