@@ -1,0 +1,109 @@
+"""HiGHS as a back end of `LinearModel`: warm starts, single thread, fixed seed."""
+
+from __future__ import annotations
+
+import logging
+
+import highspy
+import numpy as np
+
+from bos_core.grid.model import FloatArray, IntArray
+from bos_core.objects.errors import ProgramError
+from slots.linear_model import LinearModel, Solution
+
+log = logging.getLogger(__name__)
+_STATUS = {
+    highspy.HighsModelStatus.kOptimal: "optimal",
+    highspy.HighsModelStatus.kInfeasible: "infeasible",
+    highspy.HighsModelStatus.kUnbounded: "unbounded",
+    highspy.HighsModelStatus.kUnboundedOrInfeasible: "infeasible",
+}
+
+
+class HighsSession:
+    """HiGHS holding a growing model; a later solve starts from the basis of the last one.
+
+    Parameters
+    ----------
+    model : LinearModel
+    time_limit_s : float
+        Safety net for one solve; results stay reproducible as long as it does not bind.
+    """
+
+    def __init__(self, model: LinearModel, time_limit_s: float) -> None:
+        self.model = model
+        self._columns = 0
+        self._rows = 0
+        self._highs = highspy.Highs()
+        options: dict[str, object] = {"output_flag": False, "threads": 1, "random_seed": 0, "parallel": "off"}
+        for name, value in {**options, "time_limit": float(time_limit_s)}.items():
+            self._highs.setOptionValue(name, value)
+        self._time_limit_s = time_limit_s
+
+    def _send_new(self) -> None:
+        model, highs = self.model, self._highs
+        none = np.zeros(0, np.int32)
+        if model.n_column > self._columns:
+            new = slice(self._columns, model.n_column)
+            count = model.n_column - self._columns
+            cost, lower, upper = model.cost[new], model.lower[new], model.upper[new]
+            highs.addCols(count, cost, lower, upper, 0, none, none, np.zeros(0))
+            self._columns = model.n_column
+        if model.n_row > self._rows:
+            matrix = model.matrix(self._rows)
+            lower, upper = model.row_lower[self._rows :], model.row_upper[self._rows :]
+            start, index = matrix.indptr[:-1].astype(np.int32), matrix.indices.astype(np.int32)
+            highs.addRows(model.n_row - self._rows, lower, upper, matrix.nnz, start, index, matrix.data)
+            self._rows = model.n_row
+        highs.changeObjectiveOffset(model.offset)
+
+    def set_bounds(self, columns: IntArray, lower: FloatArray, upper: FloatArray) -> None:
+        """Replace the bounds of some columns."""
+        self._send_new()
+        if columns.size:
+            self._highs.changeColsBounds(columns.size, columns.astype(np.int32), lower, upper)
+
+    def _set_integrality(self, wanted: bool) -> None:
+        integer = np.flatnonzero(self.model.integer).astype(np.int32)
+        kind = highspy.HighsVarType.kInteger if wanted else highspy.HighsVarType.kContinuous
+        if integer.size:
+            self._highs.changeColsIntegrality(integer.size, integer, np.full(integer.size, kind))
+
+    def _run(self) -> str:
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + self._time_limit_s)
+        self._highs.run()
+        status = self._highs.getModelStatus()
+        if status in {highspy.HighsModelStatus.kSolveError, highspy.HighsModelStatus.kModelError}:
+            raise ProgramError(f"HiGHS failed with {self._highs.modelStatusToString(status)!r}; try the GLPK program")
+        return _STATUS.get(status, "feasible")
+
+    def solve_relaxation(self) -> Solution:
+        """Solve without integrality."""
+        self._send_new()
+        self._set_integrality(False)
+        status = self._run()
+        if status != "optimal":
+            status = "no solution" if status == "feasible" else status
+            return Solution(status, np.zeros(0), np.inf, -np.inf, np.zeros(0))
+        found = self._highs.getSolution()
+        objective = float(self._highs.getInfo().objective_function_value)
+        return Solution(status, np.array(found.col_value), objective, objective, np.array(found.row_dual))
+
+    def solve_integer(self, gap: float, nodes_max: int, start: FloatArray | None = None) -> Solution:
+        """Solve with integrality to a relative gap; `start` is a known solution."""
+        self._send_new()
+        self._set_integrality(True)
+        self._highs.setOptionValue("mip_rel_gap", float(gap))
+        self._highs.setOptionValue("mip_max_nodes", int(nodes_max))
+        if start is not None:
+            known = highspy.HighsSolution()
+            known.col_value = start.tolist()
+            self._highs.setSolution(known)
+        status = self._run()
+        info = self._highs.getInfo()
+        bound = float(info.mip_dual_bound)
+        if status in {"infeasible", "unbounded"} or info.primal_solution_status != 2:
+            status = "no solution" if status not in {"infeasible", "unbounded"} else status
+            return Solution(status, np.zeros(0), np.inf, bound, np.zeros(0))
+        x = np.array(self._highs.getSolution().col_value)
+        return Solution(status, x, float(info.objective_function_value), bound, np.zeros(0))
