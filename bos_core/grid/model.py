@@ -125,10 +125,12 @@ class Network:
         """Return (yff, yft, ytf, ytt), each of shape (branch,), in p.u."""
         series = 1.0 / (self.r_pu + 1j * self.x_pu).astype(np.complex128)
         turn = (self.ratio * np.exp(1j * self.shift_rad)).astype(np.complex128)
-        yff = (series + self.g_from_pu + 1j * self.b_from_pu) / self.ratio**2
+        shunt_from = (self.g_from_pu + 1j * self.b_from_pu).astype(np.complex128)
+        shunt_to = (self.g_to_pu + 1j * self.b_to_pu).astype(np.complex128)
+        yff = np.add(series, shunt_from) / self.ratio**2
         yft = -series / np.conj(turn)
         ytf = -series / turn
-        ytt = series + self.g_to_pu + 1j * self.b_to_pu
+        ytt = np.add(series, shunt_to)
         return yff, yft, ytf, ytt
 
     def admittance_matrix(self) -> sp.csr_matrix:

@@ -1,0 +1,83 @@
+"""Security criteria (E_SC) of a scenario version as arrays along a grid's axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from bos_core.grid.model import BranchKind, FloatArray, Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Criteria:
+    """Limits of the base case and after a contingency.
+
+    Attributes
+    ----------
+    vm_pu_min, vm_pu_max, vm_contingency_pu_min, vm_contingency_pu_max : (bus,)
+    loading_max, loading_contingency_max : (branch,)
+    """
+
+    vm_pu_min: FloatArray
+    vm_pu_max: FloatArray
+    vm_contingency_pu_min: FloatArray
+    vm_contingency_pu_max: FloatArray
+    loading_max: FloatArray
+    loading_contingency_max: FloatArray
+
+
+_BRANCH_KINDS = {"line": BranchKind.LINE, "transformer": BranchKind.TRANSFORMER}
+
+
+def criteria(grid: Grid, voltage: pa.Table, loading: pa.Table) -> Criteria:
+    """Return the criteria of every bus and branch; where no row applies, the limit is open.
+
+    Parameters
+    ----------
+    grid : Grid
+    voltage, loading : pa.Table
+        Ontology tables ``voltage_criterion`` and ``loading_criterion``.
+    """
+    network = grid.network
+    low, high = np.zeros(network.n_bus), np.full(network.n_bus, np.inf)
+    low_after, high_after = low.copy(), high.copy()
+    for row in voltage.to_pylist():
+        at = (network.base_kv >= row["base_kv_min"]) & (network.base_kv <= row["base_kv_max"])
+        low[at], high[at] = row["vm_pu_min"], row["vm_pu_max"]
+        low_after[at], high_after[at] = row["vm_contingency_pu_min"], row["vm_contingency_pu_max"]
+    # A bus's own limits, where the source gives them, are those of the base case.
+    low = np.where(np.isfinite(network.vm_pu_min), network.vm_pu_min, low)
+    high = np.where(np.isfinite(network.vm_pu_max), network.vm_pu_max, high)
+    base, after = np.ones(network.n_branch), np.ones(network.n_branch)
+    for row in loading.to_pylist():
+        at = network.branch_kind == _BRANCH_KINDS[row["kind"]]
+        base[at], after[at] = row["loading_max"], row["loading_contingency_max"]
+    return Criteria(low, high, np.minimum(low, low_after), np.maximum(high, high_after), base, after)
+
+
+@dataclass(frozen=True, eq=False)
+class Reserve:
+    """Required spinning reserve of the whole system by hour, in MW; shape (hour,)."""
+
+    up_mw: FloatArray
+    down_mw: FloatArray
+
+
+def reserve(requirement: pa.Table, load_mw: FloatArray, renewable_mw: FloatArray) -> Reserve:
+    """Return the hourly reserve requirement of the system.
+
+    Parameters
+    ----------
+    requirement : pa.Table
+        Ontology table ``reserve_requirement``; rows of regions add to those of the system.
+    load_mw, renewable_mw : (hour,)
+        Demand and available wind and solar infeed.
+    """
+    total = {"up": np.zeros_like(load_mw), "down": np.zeros_like(load_mw)}
+    for row in requirement.to_pylist():
+        wanted = row["share_of_load"] * load_mw + row["share_of_renewable"] * renewable_mw
+        direction = "up" if row["product"] in ("positive", "ramp_up") else "down"
+        total[direction] += np.maximum(wanted, row["minimum_mw"])
+    return Reserve(total["up"], total["down"])

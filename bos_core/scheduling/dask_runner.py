@@ -1,0 +1,139 @@
+"""Where tasks run: the Dask cluster behind the flows, and the way ledger tasks reach it.
+
+`GovernedDaskTaskRunner` attaches every flow and subflow to one Dask scheduler. Its address comes from
+``BOS_DASK_ADDRESS``: a governed cluster sets it for the flow runs it starts. Without it the outermost flow
+starts a local cluster and lends it to its subflows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import dask
+import distributed
+import psutil
+from prefect_dask import DaskTaskRunner
+
+from bos_core.objects.task import Receipt
+
+ADDRESS_VARIABLE = "BOS_DASK_ADDRESS"
+WORKERS_VARIABLE = "BOS_WORKERS"
+
+_DASK_SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.work-stealing": True,
+    "distributed.worker.profile.enabled": False,
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.admin.large-graph-warning-threshold": "1GB",
+}
+_SINGLE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """One ledger task on its way to a worker, with what a co-scheduler needs to know of it.
+
+    Attributes
+    ----------
+    task_id : str
+    depends_on : tuple of str
+        Task ids whose receipts must be there first.
+    criticality : float
+        Business criticality, higher runs earlier.
+    deadline_s : float or None
+        Seconds from submission.
+    memory_mb : int or None
+        Reservation.
+    """
+
+    task_id: str
+    depends_on: tuple[str, ...] = ()
+    criticality: float = 1.0
+    deadline_s: float | None = None
+    memory_mb: int | None = None
+
+
+def local_cluster() -> distributed.LocalCluster:
+    """Start a local cluster: one single-threaded process a core, loopback only."""
+    count = int(os.environ.get(WORKERS_VARIABLE, "0")) or psutil.cpu_count(logical=True) or 1
+    memory = int(psutil.virtual_memory().available * 0.9 / count)
+    dask.config.set(_DASK_SETTINGS)
+    dask.config.set({"distributed.nanny.pre-spawn-environ": _SINGLE_THREAD})
+    return distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=memory,
+        host="127.0.0.1",
+        dashboard_address=None,
+        worker_dashboard_address=None,
+        silence_logs="ERROR",
+    )
+
+
+class GovernedDaskTaskRunner(DaskTaskRunner):
+    """A Dask task runner whose cluster is lent, not owned, unless it is the first to need one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owned: distributed.LocalCluster | None = None
+
+    def duplicate(self) -> Self:
+        """Return a fresh runner; the address is looked up again when it is entered."""
+        return type(self)()
+
+    def __enter__(self) -> Self:
+        address = os.environ.get(ADDRESS_VARIABLE)
+        if not address:
+            self._owned = local_cluster()
+            address = str(self._owned.scheduler_address)
+            os.environ[ADDRESS_VARIABLE] = address
+        self.address = address
+        super().__enter__()
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        try:
+            super().__exit__(*args)
+        finally:
+            if self._owned is not None:
+                os.environ.pop(ADDRESS_VARIABLE, None)
+                self._owned.close()
+                self._owned = None
+
+
+def governed_map(
+    function: Callable[..., Receipt], orders: Sequence[WorkOrder], *arguments: Any
+) -> Iterator[Receipt]:
+    """Run ``function(task_id, *arguments, *receipts of its predecessors)`` for every order.
+
+    Must be called from the flow's process: a task that waits for tasks would deadlock a governed cluster.
+    Orders must come after the orders they depend on; a dependency that is not among the orders counts as
+    finished.
+
+    Yields
+    ------
+    Receipt
+        In order of completion; results are freed at once.
+    """
+    address = os.environ[ADDRESS_VARIABLE]
+    with distributed.Client(address, set_as_default=False) as client:
+        futures: dict[str, distributed.Future] = {}
+        for order in orders:
+            waits = [futures[t] for t in order.depends_on if t in futures]
+            with dask.annotate(
+                bos={"criticality": order.criticality, "deadline": order.deadline_s, "memory": order.memory_mb}
+            ):
+                futures[order.task_id] = client.submit(
+                    function, order.task_id, *arguments, *waits, key=f"bos-{order.task_id}", pure=False
+                )
+        try:
+            for future in distributed.as_completed(list(futures.values())):
+                yield future.result()
+        finally:
+            client.cancel(list(futures.values()))

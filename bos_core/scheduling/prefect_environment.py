@@ -1,0 +1,28 @@
+"""Prefect's settings for BOS: own home, no telemetry, quiet. Apply before prefect is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def apply(home: Path) -> None:
+    """Set Prefect's environment unless the user has set it already.
+
+    Parameters
+    ----------
+    home : Path
+        The BOS home; Prefect's database and profiles go below it.
+    """
+    defaults = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_CLI_PROMPT": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,146 @@
+"""What a user asks for: the parameters of the planning chain, as forms and as validation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bos_core.objects.ontology import HOURS_PER_YEAR
+
+StepName = Literal[
+    "system_model",
+    "snapshot",
+    "equivalence",
+    "annual_states",
+    "unit_commitment",
+    "active_dispatch",
+    "reactive_dispatch",
+    "n1_verification",
+    "state_adjustment",
+]
+
+STEP_ORDER: tuple[StepName, ...] = (
+    "system_model",
+    "snapshot",
+    "equivalence",
+    "annual_states",
+    "unit_commitment",
+    "active_dispatch",
+    "reactive_dispatch",
+    "n1_verification",
+    "state_adjustment",
+)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Horizon(_Model):
+    """The hours to plan."""
+
+    start_hour: Annotated[
+        int,
+        Field(
+            title="First hour",
+            description="Hour of the year, 0 = 1 January 00:00; 29 February does not exist.",
+            ge=0,
+            lt=HOURS_PER_YEAR,
+        ),
+    ] = 0
+    hours: Annotated[
+        int, Field(title="Hours", description="How many hours to plan; 8760 is the year.", ge=1, le=HOURS_PER_YEAR)
+    ] = 168
+
+    @model_validator(mode="after")
+    def _inside_the_year(self) -> Horizon:
+        if self.start_hour + self.hours > HOURS_PER_YEAR:
+            last = HOURS_PER_YEAR - self.hours
+            raise ValueError(
+                f"hours {self.start_hour} to {self.start_hour + self.hours - 1} leave the year; start at {last} or earlier"
+            )
+        return self
+
+    @property
+    def stop_hour(self) -> int:
+        """The hour after the last."""
+        return self.start_hour + self.hours
+
+
+class Programs(_Model):
+    """Which program fills each slot; empty = the slot's default."""
+
+    power_flow: Annotated[str, Field(title="Power flow")] = ""
+    security_assessment: Annotated[str, Field(title="Snapshot validation")] = ""
+    equivalence: Annotated[str, Field(title="Network equivalence")] = ""
+    scenario_sequence: Annotated[str, Field(title="Annual states")] = ""
+    unit_commitment: Annotated[str, Field(title="Unit commitment")] = ""
+    active_dispatch: Annotated[str, Field(title="Active power dispatch")] = ""
+    reactive_dispatch: Annotated[str, Field(title="Reactive power dispatch")] = ""
+    n1_verification: Annotated[str, Field(title="N-1 verification")] = ""
+    state_adjustment: Annotated[str, Field(title="State adjustment")] = ""
+
+
+class PlanRequest(_Model):
+    """Everything that decides the result of a planning run."""
+
+    scenario: Annotated[
+        str, Field(title="Scenario", description="Name, name@version or version id, as listed by `bos scenarios`.")
+    ]
+    horizon: Annotated[Horizon, Field(title="Horizon")] = Horizon()
+    base_kv_min: Annotated[
+        float,
+        Field(
+            title="Kept voltage level (kV)",
+            description="The equivalence keeps buses of this nominal voltage and above; 0 keeps the whole grid.",
+            ge=0,
+        ),
+    ] = 220.0
+    contingencies: Annotated[
+        Literal["all", "lines", "transformers"],
+        Field(title="Contingencies", description="Which single-branch outages are verified."),
+    ] = "all"
+    snapshot_hour: Annotated[
+        int | None,
+        Field(
+            title="Snapshot hour",
+            description="Hour whose state is validated first; empty = the hour of highest demand in the horizon.",
+            ge=0,
+            lt=HOURS_PER_YEAR,
+        ),
+    ] = None
+    adjustment_rounds: Annotated[
+        int,
+        Field(title="Adjustment rounds", description="Rounds of adjustment and re-verification.", ge=0, le=5),
+    ] = 1
+    chunk_hours: Annotated[
+        int,
+        Field(title="Hours a task", description="Hours in one task of reactive dispatch and N-1.", ge=1, le=744),
+    ] = 24
+    seed: Annotated[int, Field(title="Seed", description="Seed of every random draw.", ge=0)] = 1
+    programs: Annotated[Programs, Field(title="Programs")] = Programs()
+    program_parameters: Annotated[
+        dict[str, dict[str, object]],
+        Field(title="Program parameters", description="By slot: parameters of the chosen program."),
+    ] = {}
+    from_step: Annotated[
+        StepName, Field(title="First step", description="Start here; earlier steps are taken from the scenario.")
+    ] = "system_model"
+    to_step: Annotated[StepName, Field(title="Last step", description="Stop after this step.")] = (
+        "state_adjustment"
+    )
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> PlanRequest:
+        if STEP_ORDER.index(self.from_step) > STEP_ORDER.index(self.to_step):
+            raise ValueError(f"first step {self.from_step} comes after last step {self.to_step}")
+        return self
+
+    def steps(self) -> tuple[StepName, ...]:
+        """Return the steps to run, in order."""
+        return STEP_ORDER[STEP_ORDER.index(self.from_step) : STEP_ORDER.index(self.to_step) + 1]
+
+    def program(self, slot: str) -> str | None:
+        """Return the program chosen for a slot, None for the default."""
+        return getattr(self.programs, slot, "") or None
