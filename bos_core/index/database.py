@@ -1,0 +1,239 @@
+"""The engine behind the index: SQLite by default, PostgreSQL by changing one URL.
+
+Every access runs in `reading` or `writing`; both turn driver errors into `StorageError` with the next step.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from bos_core.index import tables
+from bos_core.objects.errors import Finding, IllegalTransitionError, OptionError, StorageError
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+CONNECTIONS_PER_PROCESS = 2
+"""Kept small: every task container holds its own pool, and a PostgreSQL server takes 100 by default."""
+
+_WRITE = "bos_write"
+_CREATE_LOCK = 0x626F73
+
+
+class DatabaseClock(FunctionElement[float]):
+    """Seconds since 1970 by the clock of the database, so that leases do not depend on the hosts' clocks."""
+
+    type = sa.Float()
+    inherit_cache = True
+
+
+@compiles(DatabaseClock, "sqlite")
+def _sqlite_clock(element: DatabaseClock, compiler: Any, **kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(DatabaseClock, "postgresql")
+def _postgresql_clock(element: DatabaseClock, compiler: Any, **kw: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def shown(url: str | URL) -> str:
+    """Return the URL with its password hidden."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def connect(url: str) -> Engine:
+    """Return an engine whose tables exist.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:////folder/index.sqlite`` or ``postgresql://user:password@host/database``.
+
+    Raises
+    ------
+    OptionError
+        If the URL is neither.
+    StorageError
+        If the database cannot be reached, written, or holds another version of the schema.
+    """
+    engine = make_engine(url)
+    create_tables(engine)
+    return engine
+
+
+def make_engine(url: str) -> Engine:
+    """Return an engine without touching the database."""
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError):
+        raise _bad_url("is not a database URL") from None
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed)
+    if parsed.get_backend_name() == "postgresql":
+        engine = sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=CONNECTIONS_PER_PROCESS,
+            max_overflow=8,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "bos"},
+        )
+        return engine
+    raise _bad_url(f"names the unknown database {parsed.get_backend_name()!r}")
+
+
+def _bad_url(problem: str) -> OptionError:
+    remedy = "use sqlite:////folder/index.sqlite or postgresql://user:password@host/database"
+    return OptionError((Finding("setting", (), problem, remedy, "database_url"),))
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    path = Path(url.database or "")
+    if not url.database or url.database == ":memory:":
+        raise _bad_url("names no SQLite file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the folder {path.parent} of the index: {error.strerror}; set BOS_HOME or "
+            "BOS_DATABASE_URL to a place you may write"
+        ) from error
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # the driver must not open transactions of its own
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that will write takes the lock at once: upgrading a read lock later can deadlock.
+        immediate = connection.get_execution_options().get(_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Run a block in one read transaction."""
+    with _translated(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Run a block in one write transaction: all of it or nothing."""
+    with (
+        _translated(engine),
+        engine.connect().execution_options(**{_WRITE: True}) as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+def insert_new(engine: Engine, table: sa.Table) -> Any:
+    """Return an INSERT that leaves rows that exist as they are."""
+    module: Any = postgresql if engine.dialect.name == "postgresql" else sqlite
+    return module.insert(table).on_conflict_do_nothing()
+
+
+def create_tables(engine: Engine) -> None:
+    """Create tables, constraints and triggers; do nothing where they exist.
+
+    Raises
+    ------
+    StorageError
+        If the database holds another version of the schema.
+    """
+    with reading(engine) as connection:
+        version = _schema_version(connection)
+    if version is None:
+        with writing(engine) as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+            version = _schema_version(connection)
+            if version is None:
+                tables.METADATA.create_all(connection)
+                connection.execute(sa.insert(tables.SCHEMA).values(version=SCHEMA_VERSION))
+                version = SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        raise StorageError(
+            f"the index {shown(engine.url)} has schema version {version}, this program needs {SCHEMA_VERSION}; "
+            "use the matching program version or a new database"
+        )
+
+
+def _schema_version(connection: Connection) -> int | None:
+    if not sa.inspect(connection).has_table(tables.SCHEMA.name):
+        return None
+    return connection.execute(sa.select(sa.func.max(tables.SCHEMA.c.version))).scalar()
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        message = str(error.orig)
+        if tables.ILLEGAL_MOVE in message:
+            raise IllegalTransitionError(message.splitlines()[0]) from error
+        raise
+    except DBAPIError as error:
+        problem, remedy = _explain(str(error.orig), getattr(error.orig, "sqlstate", None))
+        raise StorageError(f"index {shown(engine.url)}: {problem}; {remedy}") from error
+
+
+_EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
+    ("disk is full|no space left|53100", "the disk is full", "free some space and run again with --resume"),
+    (
+        "unable to open database|readonly database|permission denied|42501|25006",
+        "access is refused",
+        "check the owner and mode of the file and its folder, or the rights of the database user",
+    ),
+    ("database is locked", "another process holds it for too long", "end that process or use PostgreSQL"),
+    (
+        "file is not a database|malformed|disk image",
+        "the file is not a sound SQLite database",
+        "restore it from a backup or name another file in BOS_DATABASE_URL",
+    ),
+    (
+        "password authentication failed|no password supplied|role .* does not exist|28P01|28000",
+        "the user or password is refused",
+        "correct the user and password in BOS_DATABASE_URL",
+    ),
+    ("database .* does not exist|3D000", "the database does not exist", "create it (createdb) or correct the URL"),
+    ("too many (clients|connections)|53300", "it has no free connection", "raise max_connections of the server"),
+    (
+        "connection refused|could not translate|timeout|not known|name or service|closed the connection|"
+        "connection failed|connection is lost|57P0|terminating connection|server closed|08006|could not connect",
+        "it cannot be reached",
+        "start the database server or correct host and port in BOS_DATABASE_URL",
+    ),
+)
+
+
+def _explain(message: str, state: str | None) -> tuple[str, str]:
+    text = f"{message} {state or ''}"
+    for pattern, problem, remedy in _EXPLANATIONS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return problem, remedy
+    first = message.strip().splitlines()[0] if message.strip() else "unknown error"
+    return first, "see the server's log; `bos doctor` checks the index"

@@ -1,0 +1,124 @@
+"""Settings: which index, which result store, who is asking. Read from the environment, prefix ``BOS_``."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bos_core.objects.errors import Finding, OptionError
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+class StoreOptions(BaseModel):
+    """How to reach an S3 store; a local store needs none of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    region: str = "us-east-1"
+    key: SecretStr = SecretStr("")
+    secret: SecretStr = SecretStr("")
+    token: SecretStr = SecretStr("")
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    ca_bundle: str = ""
+    connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
+    read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    attempts_max: Annotated[int, Field(ge=1, le=20)] = 5
+
+
+class Settings(BaseSettings):
+    """Everything a process must know to open a workspace.
+
+    Attributes
+    ----------
+    home : Path
+        Folder of the default index and the default store.
+    database_url : SecretStr
+        SQLAlchemy URL of the relational index; it may carry a password. Default: SQLite under `home`.
+    store_url : str
+        A folder, ``file:///folder`` or ``s3://bucket/prefix``. Default: a folder under `home`.
+    store_options : StoreOptions
+        Endpoint and credentials of an S3 store, JSON in the environment.
+    user, project : str
+        Who asks, and for which project.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BOS_", frozen=True, extra="ignore")
+
+    home: Path = Path("~/.bos")
+    database_url: SecretStr = SecretStr("")
+    store_url: str = ""
+    store_options: StoreOptions = StoreOptions()
+    user: Annotated[str, Field(min_length=1, max_length=200)] = Field(default_factory=_login)
+    project: Annotated[str, Field(min_length=1, max_length=200)] = "default"
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return Path(os.path.abspath(home.expanduser()))
+
+    @field_validator("database_url", mode="after")
+    @classmethod
+    def _known_database(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if text.startswith("postgres://"):
+            text = text.replace("postgres://", "postgresql://", 1)
+        if text and not text.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("is neither a sqlite:/// nor a postgresql:// URL")
+        return SecretStr(text)
+
+    @field_validator("store_url", mode="after")
+    @classmethod
+    def _known_store(cls, url: str) -> str:
+        scheme = url.split("://", 1)[0] if "://" in url else ""
+        if scheme not in {"", "file", "s3"}:
+            raise ValueError("is neither a folder, a file:// nor an s3:// URL")
+        if scheme == "s3" and not url.removeprefix("s3://").split("/", 1)[0]:
+            raise ValueError("names no bucket")
+        return url
+
+    @property
+    def database(self) -> str:
+        """The database URL with its password; never log it."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'index.sqlite'}"
+
+    @property
+    def store(self) -> str:
+        """The URL or folder of the result store."""
+        return self.store_url or str(self.home / "store")
+
+    @classmethod
+    def load(cls, **values: Any) -> Settings:
+        """Read the environment; `values` win over it.
+
+        Raises
+        ------
+        OptionError
+            With one finding for each bad value.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise OptionError(tuple(_finding(item) for item in error.errors(include_input=False))) from None
+        except ValueError as error:  # pydantic-settings: the environment holds no valid JSON
+            field = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "store_options")
+            remedy = f'give JSON in BOS_{field.upper()}, e.g. {{"endpoint_url": "http://127.0.0.1:9000"}}'
+            raise OptionError((Finding("setting", (), "is not valid JSON", remedy, field),)) from None
+
+
+def _finding(item: Any) -> Finding:
+    path = [str(part) for part in item["loc"]]
+    name = f"BOS_{path[0].upper()}" if path else "BOS_*"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return Finding("setting", (), message, f"correct {name}", ".".join(path))
