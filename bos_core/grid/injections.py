@@ -7,6 +7,7 @@ injection, or a load that depends on the voltage (constant current, constant imp
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -51,7 +52,7 @@ class BusInjections:
 def sum_by_bus(bus: IntArray, values: FloatArray, n_bus: int) -> FloatArray:
     """Sum values of devices (..., device) at their buses: (..., bus), in the order of the devices."""
     incidence = sp.csr_matrix((np.ones(bus.size), (bus, np.arange(bus.size))), shape=(n_bus, bus.size))
-    flat = values.reshape(-1, bus.size)
+    flat = values.reshape(math.prod(values.shape[:-1]), bus.size)
     return np.asarray((incidence @ flat.T).T).reshape(*values.shape[:-1], n_bus)
 
 
@@ -168,8 +169,9 @@ def bus_injections(grid: Grid, snapshot: Snapshot) -> BusInjections:
 
 
 def _set_points(devices: _Controllers, n_bus: int) -> FloatArray:
-    flat = devices.vm_set_pu.reshape(-1, devices.bus.size)
-    vm_set = np.full((flat.shape[0], n_bus), np.nan)
+    hours_of_block = math.prod(devices.vm_set_pu.shape[:-1])
+    flat = devices.vm_set_pu.reshape(hours_of_block, devices.bus.size)
+    vm_set = np.full((hours_of_block, n_bus), np.nan)
     hours, members = np.nonzero(np.isfinite(flat)[:, ::-1])
     members = devices.bus.size - 1 - members
     vm_set[hours, devices.bus[members]] = flat[hours, members]
