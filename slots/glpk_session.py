@@ -144,8 +144,8 @@ def _read(answer: Path, printed: bytes, model: LinearModel) -> Solution:
         status = "unbounded" if status == "unbounded" else "infeasible" if proven else "no solution"
         return Solution(status, np.zeros(0), np.inf, -np.inf, np.zeros(0))
     if not mixed:
-        objective_row_first = int(head[2]) - model.n_row
-        return Solution(status, x, objective, objective, dual[objective_row_first : objective_row_first + model.n_row])
+        first = int(head[2]) - model.n_row
+        return Solution(status, x, objective, objective, dual[first : first + model.n_row])
     bounds = [float(text) + model.offset for text in _PROGRESS.findall(printed) if text not in {b"-inf", b"tree"}]
     bound = bounds[-1] - 1e-8 * abs(bounds[-1]) if bounds else -np.inf
     return Solution(status, x, objective, min(bound, objective), np.zeros(0))

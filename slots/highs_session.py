@@ -74,7 +74,8 @@ class HighsSession:
         self._highs.run()
         status = self._highs.getModelStatus()
         if status in {highspy.HighsModelStatus.kSolveError, highspy.HighsModelStatus.kModelError}:
-            raise ProgramError(f"HiGHS failed with {self._highs.modelStatusToString(status)!r}; try the GLPK program")
+            said = self._highs.modelStatusToString(status)
+            raise ProgramError(f"HiGHS failed with {said!r}; try the GLPK program")
         return _STATUS.get(status, "feasible")
 
     def solve_relaxation(self) -> Solution:

@@ -112,6 +112,10 @@ class LinearModel:
         )
         return rows
 
+    def add_entries(self, rows: IntArray, columns: IntArray, values: FloatArray) -> None:
+        """Add coefficients to rows that no session has solved with yet; the arrays have one shape."""
+        self._entries.append((rows.ravel(), columns.ravel(), values.ravel()))
+
     def _merge(self) -> None:
         """Join the blocks so that each list holds one block: repeated reading stays cheap."""
         if len(self._columns) > 1:

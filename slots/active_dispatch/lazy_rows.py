@@ -1,0 +1,45 @@
+"""Dispatch by shift factors: limits enter the model only when they are violated (lazy constraints)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bos_core.objects.errors import ProgramError
+from slots.active_dispatch.contract import Inputs, Outputs
+from slots.active_dispatch.day_model import DayModel
+from slots.linear_model import LinearModel, Session
+from slots.network_limits import NetworkLimits
+from slots.plant import settle_rivals
+
+
+def dispatch(
+    inputs: Inputs, open_session: Callable[[LinearModel], Session], tolerance_mw: float, rounds_max: int
+) -> Outputs:
+    """Solve a day; the flows come from the full PTDF, the prices from the duals."""
+    day = DayModel(inputs)
+    balance = day.plant.add_balance()
+    limits = NetworkLimits(
+        day.model,
+        inputs.grid.network,
+        inputs.branch_mw_max,
+        day.plant.fixed_mw,
+        day.plant.points,
+        day.plant.spreads,
+        inputs.overload_eur_per_mwh,
+    )
+    session = open_session(day.model)
+    fallback = f"{rounds_max} rounds did not find every violated limit; overload_mw tells the rest"
+    for _ in range(rounds_max):
+        solution = session.solve_relaxation()
+        if not solution.found:
+            raise ProgramError(
+                f"the dispatch model is {solution.status}; report this day, its slacks should prevent it"
+            )
+        period, branch = limits.violated(solution.x, tolerance_mw, inputs.branch_mw_max.size)
+        limits.add(period, branch)
+        if not period.size and not settle_rivals(session, day.plant.rivals, solution.x):
+            fallback = ""
+            break
+    price = solution.row_dual[balance][:, None] + limits.congestion_eur_per_mwh(solution.row_dual, 1)
+    flow = limits.flow_mw(solution.x)
+    return day.outputs(solution.x, solution.objective, flow, price, solution.status, fallback)
