@@ -1,0 +1,50 @@
+"""Hourly quantities as wide tables: a row an hour, a column an element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from bos_core.grid.model import StrArray
+from bos_core.objects.ontology import SERIES
+
+HOUR = pa.field("hour", pa.int64(), nullable=False, metadata={"unit": "h", "doc": "hour of the year, 0 to 8759"})
+
+
+def hourly_table(series: str, first_hour: int, ids: StrArray | Sequence[str], values: np.ndarray) -> pa.Table:
+    """Make a wide table of a series; the unit stands in every column's metadata.
+
+    Parameters
+    ----------
+    series : str
+        Name in `SERIES`.
+    first_hour : int
+        Hour of the year of the first row.
+    ids : (element,) str
+    values : (hour, element)
+    """
+    schema = SERIES[series]
+    metadata = {"unit": schema.unit, "doc": schema.doc}
+    hours = pa.array(np.arange(first_hour, first_hour + values.shape[0]), pa.int64())
+    fields = [pa.field(str(i), schema.type, nullable=True, metadata=metadata) for i in ids]
+    columns = [pa.array(values[:, k], schema.type) for k in range(values.shape[1])]
+    return pa.Table.from_arrays([hours, *columns], schema=pa.schema([HOUR, *fields], metadata={"series": series}))
+
+
+def hourly_values(table: pa.Table) -> tuple[int, StrArray, np.ndarray]:
+    """Return (first hour, ids, values (hour, element)) of a wide table; hours must be without a gap.
+
+    Raises
+    ------
+    ValueError
+        When an hour is missing or repeated.
+    """
+    hours = table["hour"].to_numpy()
+    if hours.size and not np.array_equal(hours, np.arange(hours[0], hours[0] + hours.size)):
+        raise ValueError(f"hours {hours[:3]}... are not consecutive; commit every chunk of the step first")
+    names = [name for name in table.column_names if name != HOUR.name]
+    columns = [table[name].to_numpy(zero_copy_only=False) for name in names]
+    values = np.stack(columns, axis=1) if columns else np.empty((hours.size, 0))
+    return (int(hours[0]) if hours.size else 0), np.array(names, dtype=np.str_), values

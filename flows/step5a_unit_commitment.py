@@ -1,0 +1,277 @@
+"""Step 5a: unit commitment, months first, then days inside them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from bos_core.access.scenario_data import ScenarioWriter
+
+from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
+from bos_core.objects.ontology import HOURS_PER_YEAR
+from bos_core.objects.task import Task
+from flows.request import PlanRequest
+from flows.schedule_inputs import ScheduleHours, schedule_hours
+from flows.step import Job, Step, StepRun
+from slots.unit_commitment.contract import FREE, Inputs, Outputs
+
+MONTH_PERIOD_H = 4
+SLOW_MIN_UP_H = 8
+"""Units with at least this minimum up time are decided by the month."""
+MONTH_LOOK_AHEAD_H = 24
+DAY_LOOK_AHEAD_H = 12
+LONG_AGO_H = 1000
+
+_SERIES = ("unit.on", "unit.p_mw", "unit.reserve_up_mw", "unit.reserve_down_mw", "storage.p_mw", "hvdc.p_mw")
+
+
+def plan(run: StepRun) -> list[Task]:
+    """Months in sequence, days in sequence; a day also needs its month.
+
+    The plan of a month hands its boundary (who is on, since when, at what output) to the next one, and the
+    decisions on slow units to its days. A day hands its true end state to the next day.
+    """
+    tasks: list[Task] = []
+    month_before: list[str] = []
+    day_before: list[str] = []
+    for month, (start, stop) in months(run.request).items():
+        chunk = f"month={month:02d} hours={start:04d}-{stop - 1:04d}"
+        task = run.task(
+            "unit_commitment",
+            "unit_commitment",
+            chunk,
+            stop - start,
+            month_before,
+            start=start,
+            stop=stop,
+            layer="month",
+        )
+        tasks.append(task)
+        month_before = [task.id]
+        for first in range(start, stop, 24):
+            last = min(first + 24, stop)
+            chunk = f"day={first // 24 + 1:03d} hours={first:04d}-{last - 1:04d}"
+            needs = [task.id, *day_before]
+            day = run.task(
+                "unit_commitment",
+                "unit_commitment",
+                chunk,
+                last - first,
+                needs,
+                start=first,
+                stop=last,
+                layer="day",
+            )
+            tasks.append(day)
+            day_before = [day.id]
+    return tasks
+
+
+def months(request: PlanRequest) -> dict[int, tuple[int, int]]:
+    """Return the part of each month that lies in the horizon: month ► (first hour, stop hour)."""
+    ends = [(dt.date(2015, m % 12 + 1, 1) - dt.date(2015, 1, 1)).days * 24 for m in range(1, 12)]
+    edges = [0, *ends, HOURS_PER_YEAR]
+    low, high = request.horizon.start_hour, request.horizon.stop_hour
+    return {
+        m + 1: (max(a, low), min(b, high))
+        for m, (a, b) in enumerate(itertools.pairwise(edges))
+        if max(a, low) < min(b, high)
+    }
+
+
+def carry_out(job: Job) -> Mapping[str, pa.Table]:
+    """Commit one month or one day."""
+    month = job.task.parameters["layer"] == "month"
+    period = MONTH_PERIOD_H if month else 1
+    ahead = MONTH_LOOK_AHEAD_H if month else DAY_LOOK_AHEAD_H
+    start, stop = job.hours.start, job.hours.stop
+    horizon = slice(start, min(stop + ahead, HOURS_PER_YEAR))
+    with job.reading() as reader:
+        data = schedule_hours(reader, horizon)
+        month_id, before_id = _predecessors(job)
+        before = _end_state(job, before_id) if before_id else None
+        fixed = _month_decisions(job, month_id, horizon, data) if month_id else None
+    units = data.grid.units
+    count = -(-(horizon.stop - horizon.start) // period)
+    decided = -(-(stop - start) // period)
+    storages = data.grid.storages
+    middle = 0.5 * (storages.energy_mwh_min + storages.energy_mwh_max)
+    on, hours_in_state, p_before, energy = before or (
+        np.zeros(units.n, bool),
+        np.full(units.n, -LONG_AGO_H),
+        np.zeros(units.n),
+        middle,
+    )
+    in_service = blocks(data.in_service, period, "all")
+    outputs = job.run(
+        Inputs(
+            grid=data.grid,
+            period_h=period,
+            look_ahead=count - decided,
+            free_start=before is None,
+            load_p_mw=blocks(data.load_p_mw, period, "mean") + _losses_share(data, period),
+            available_mw=blocks(data.available_mw, period, "mean"),
+            in_service=in_service,
+            reserve_up_mw=blocks(data.reserve_up_mw, period, "max"),
+            reserve_down_mw=blocks(data.reserve_down_mw, period, "max"),
+            branch_mw_max=data.branch_mw_max,
+            integer=units.committable & (units.min_up_h >= SLOW_MIN_UP_H) if month else units.committable,
+            fixed_on=_without_conflict(fixed, in_service, units, on, hours_in_state, before is None)
+            if fixed is not None
+            else np.full((count, units.n), FREE),
+            initial_on=on,
+            initial_h=hours_in_state,
+            initial_p_mw=p_before,
+            energy_mwh_max=units.energy_mwh_max * (count * period / HOURS_PER_YEAR),
+            storage_initial_mwh=energy,
+            storage_final_mwh=middle,
+        )
+    )
+    assert isinstance(outputs, Outputs)
+    return _tables(data, outputs, start, stop, period, month, (on, hours_in_state))
+
+
+def _losses_share(data: ScheduleHours, period: int) -> FloatArray:
+    """Spread the network losses over the loads, as the dispatch does."""
+    load = blocks(data.load_p_mw, period, "mean")
+    total = np.maximum(load.sum(axis=1, keepdims=True), 1e-9)
+    return load / total * blocks(data.losses_mw, period, "mean")[:, None]
+
+
+def blocks(values: np.ndarray, period: int, how: str) -> np.ndarray:
+    """Aggregate hours (axis 0) to periods; a last, shorter period counts the hours it has."""
+    edges = range(0, values.shape[0], period)
+    reduce = {"mean": np.mean, "max": np.max, "all": np.all}[how]
+    return np.stack([reduce(values[k : k + period], axis=0) for k in edges])
+
+
+def _predecessors(job: Job) -> tuple[str | None, str | None]:
+    """Return (the month that a day belongs to, the task whose end state is this one's start)."""
+    needs = [job.workspace.ledger.task(t) for t in job.needs]
+    if job.task.parameters["layer"] == "month":
+        return None, needs[0].id if needs else None
+    month = next(t.id for t in needs if t.parameters["layer"] == "month")
+    return month, next((t.id for t in needs if t.parameters["layer"] == "day"), None)
+
+
+def _end_state(job: Job, task_id: str) -> tuple[BoolArray, IntArray, FloatArray, FloatArray]:
+    end = job.output(task_id, "end_state")
+    storage = job.output(task_id, "storage_end")
+    return (
+        end["on"].to_numpy(zero_copy_only=False),
+        end["hours_in_state"].to_numpy(),
+        end["p_mw"].to_numpy(),
+        storage["energy_mwh"].to_numpy(),
+    )
+
+
+def _month_decisions(job: Job, month_id: str, horizon: slice, data: ScheduleHours) -> IntArray:
+    """Return the month's decisions on slow units in the day's hours; beyond the month's plan: free."""
+    first, _, on = hourly_values(job.output(month_id, "unit.on"))
+    slow = data.grid.units.committable & (data.grid.units.min_up_h >= SLOW_MIN_UP_H)
+    fixed = np.full((horizon.stop - horizon.start, on.shape[1]), FREE)
+    known = max(min(horizon.stop, first + on.shape[0]) - horizon.start, 0)
+    rows = on[horizon.start - first : horizon.start - first + known]
+    fixed[:known, slow] = rows[:, slow].astype(np.int64)
+    return fixed
+
+
+def _without_conflict(
+    fixed: IntArray, in_service: BoolArray, units: Units, on: BoolArray, hours_in_state: IntArray, free_start: bool
+) -> IntArray:
+    """Free a unit for the day where the month's plan contradicts what the unit really does before it.
+
+    A plan in blocks cannot see hourly outages or the true end of the previous day.
+    """
+    held = np.where(on, units.min_up_h - hours_in_state, units.min_down_h + hours_in_state)
+    conflict = np.zeros(units.n, bool)
+    if not free_start:
+        for unit in np.flatnonzero(held > 0):
+            wanted = fixed[: held[unit], unit]
+            conflict[unit] = bool(((wanted != FREE) & (wanted != int(on[unit]))).any())
+    conflict |= ((fixed == 1) & ~in_service).any(axis=0)
+    return np.where(conflict[None, :], FREE, fixed)
+
+
+def _tables(
+    data: ScheduleHours,
+    outputs: Outputs,
+    start: int,
+    stop: int,
+    period: int,
+    month: bool,
+    initial: tuple[BoolArray, IntArray],
+) -> dict[str, pa.Table]:
+    grid = data.grid
+    kept = slice(None) if month else slice(0, stop - start)
+
+    def hourly(values: np.ndarray) -> np.ndarray:
+        return np.repeat(values, period, axis=0)[kept]
+
+    series = {
+        "unit.on": (grid.units.id, outputs.on),
+        "unit.p_mw": (grid.units.id, outputs.p_mw),
+        "unit.reserve_up_mw": (grid.units.id, outputs.reserve_up_mw),
+        "unit.reserve_down_mw": (grid.units.id, outputs.reserve_down_mw),
+        "storage.p_mw": (grid.storages.id, outputs.storage_p_mw),
+        "hvdc.p_mw": (grid.hvdc.id, outputs.hvdc_p_mw),
+    }
+    last = -(-(stop - start) // period) - 1
+    on = np.repeat(outputs.on[: last + 1], period, axis=0)[: stop - start]
+    end = pa.table(
+        {
+            "unit": grid.units.id.tolist(),
+            "on": outputs.on[last],
+            "hours_in_state": hours_in_last_state(on, *initial),
+            "p_mw": outputs.p_mw[last],
+        }
+    )
+    storage = outputs.storage_energy_mwh[last] if grid.storages.id.size else np.empty(0)
+    summary = {
+        "layer": ["month" if month else "day"],
+        "objective_eur": [outputs.objective_eur],
+        "bound_eur": [outputs.bound_eur],
+        "gap": [outputs.gap],
+        "network_limits": [outputs.network_limits],
+        "unserved_mwh": [float(outputs.unserved_mw[: last + 1].sum()) * period],
+        "surplus_mwh": [float(outputs.surplus_mw[: last + 1].sum()) * period],
+        "reserve_short_mwh": [float(outputs.reserve_short_mw[: last + 1].sum()) * period],
+        "overload_mwh": [float(outputs.overload_mw[: last + 1].sum()) * period],
+        "status": [outputs.status],
+        "fallback": [outputs.fallback],
+    }
+    tables = {name: hourly_table(name, start, ids, hourly(values)) for name, (ids, values) in series.items()}
+    return {
+        **tables,
+        "end_state": end,
+        "storage_end": pa.table({"storage": grid.storages.id.tolist(), "energy_mwh": storage}),
+        "summary": pa.table(summary),
+    }
+
+
+def hours_in_last_state(on: BoolArray, initial_on: BoolArray, initial_h: IntArray) -> IntArray:
+    """Return hours on (positive) or off (negative) at the end of a schedule; on has the shape (hour, unit)."""
+    last = on[-1]
+    changed = on[::-1] != last
+    run = np.where(changed.any(axis=0), changed.argmax(axis=0), on.shape[0])
+    whole = ~changed.any(axis=0) & (initial_on == last)
+    hours = run + np.where(whole, np.abs(initial_h), 0)
+    return np.where(last, hours, -hours).astype(np.int64)
+
+
+def backfill(run: StepRun, writer: ScenarioWriter) -> str:
+    """Write the days' commitments; the months only guided them."""
+    for name in _SERIES:
+        made = run.workspace.ledger.outputs(run.context.trace_id, "unit_commitment", name)
+        days = [output for output in made if output.chunk.startswith("day=")]
+        tables: Sequence[pa.Table] = [run.workspace.store.get_table(o.address) for o in days]
+        first, ids, values = hourly_values(pa.concat_tables(tables))
+        writer.put_series(name, ids, values, first_hour=first)
+    return f"commitment of {len(days)} days"
+
+
+STEP = Step("unit_commitment", "Unit commitment", plan, carry_out, backfill)
