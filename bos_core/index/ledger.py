@@ -31,6 +31,19 @@ from bos_core.index.tables import DEPENDENCY, LOG, OUTBOX, OUTPUT, PROJECT, TASK
 from bos_core.objects.errors import FencedError, IllegalTransitionError, LedgerError, NotFoundError
 from bos_core.objects.task import LEGAL_MOVES, Receipt, Task, TaskSetContext, TaskState
 
+__all__ = [
+    "AlreadyDone",
+    "Busy",
+    "Claim",
+    "Ledger",
+    "LogLine",
+    "OutboxEntry",
+    "Output",
+    "StepReport",
+    "TaskRecord",
+    "TaskSetRecord",
+]
+
 MESSAGE_LENGTH_MAX = 10_000
 _NOW = DatabaseClock()
 _ROWS_AT_ONCE = 500
