@@ -1,0 +1,75 @@
+"""What an import gives: ontology tables, series, and a list of everything that was dropped or assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bos_core.grid.columns import MISSING_INT
+from bos_core.objects.ontology import TABLES
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing that an import dropped, assumed or changed, with its count; never an error."""
+
+    component: str
+    count: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.component}: {self.what}"
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """An hourly quantity: one row an hour, one column an element.
+
+    Attributes
+    ----------
+    name : str
+        Key of `bos_core.objects.ontology.SERIES`.
+    elements : tuple of str
+        Ids of the columns (UUIDs; names for ``profile.value``).
+    values : (hour, element) array
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    values: NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedGrid:
+    """A grid as ontology tables (every table of the ontology is present, possibly empty) and series."""
+
+    tables: Mapping[str, pa.Table]
+    series: Mapping[str, Series] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+
+
+def to_columns(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, NDArray[np.generic]]]:
+    """Return ontology tables as numpy columns, the input of `bos_core.grid.assembly.assemble`.
+
+    Nulls become NaN (float), ``""`` (string), `MISSING_INT` (integer) and False (boolean).
+    """
+    return {
+        name: {column: _array(table.column(column)) for column in table.column_names}
+        for name, table in tables.items()
+        if name in TABLES
+    }
+
+
+def _array(values: pa.ChunkedArray) -> NDArray[np.generic]:
+    kind = values.type
+    if pa.types.is_string(kind):
+        return np.array(values.fill_null("").to_pylist(), dtype=np.str_)
+    if pa.types.is_boolean(kind):
+        return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+    if pa.types.is_integer(kind):
+        return np.asarray(values.fill_null(MISSING_INT).to_numpy(), dtype=np.int64)
+    return np.asarray(values.fill_null(float("nan")).to_numpy(), dtype=np.float64)
