@@ -49,11 +49,15 @@ class Outputs:
     share_to: Annotated[IntArray, Array(_SHARE, "1", "kept bus (position in the original grid)", "i", 0)]
     share_weight: Annotated[FloatArray, Array(_SHARE, "1", "")]
     base_dvm_pu: Annotated[FloatArray, Array(_KEPT, "p.u.", "voltage error at the validated snapshot")]
-    second_dvm_pu: Annotated[FloatArray, Array(_KEPT, "p.u.", "voltage error at the second point")]
+    second_dvm_pu: Annotated[FloatArray, Array(_KEPT, "p.u.", "voltage error, second point", finite=False)]
     base_dflow_mva: Annotated[FloatArray, Array(("kept_branch",), "MVA", "flow error, validated snapshot")]
-    second_dflow_mva: Annotated[FloatArray, Array(("kept_branch",), "MVA", "flow error, second point")]
+    second_dflow_mva: Annotated[
+        FloatArray, Array(("kept_branch",), "MVA", "flow error, second point", finite=False)
+    ]
     pruned: int
-    """Equivalent branches dropped as weak (their effect stays as shunts)."""
+    """Equivalent branches dropped as weak (row sums of the admittance matrix stay)."""
+    second_converged: bool
+    """Whether the reduced grid has a solution at the second point; if not, the errors there are NaN."""
 
 
 def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
@@ -67,6 +71,11 @@ def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
     if off.size:
         findings.append(
             Finding("bus", tuple(inputs.grid.network.bus_name[off]), "shares do not sum to 1", "normalise them")
+        )
+    unsolved = np.isnan(outputs.second_dvm_pu).any() or np.isnan(outputs.second_dflow_mva).any()
+    if unsolved == outputs.second_converged:
+        findings.append(
+            Finding("second_converged", (), f"is {outputs.second_converged}", "give errors exactly when converged")
         )
     return findings
 
