@@ -1,0 +1,275 @@
+"""AC power flow of one connected network, or of every hour of a block.
+
+Newton's method in polar form with float64 residuals; voltage control gives way at reactive limits and returns
+when it can. The slack's devices take the active balance alone unless participation weights are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bos_core.grid.assembly import with_state
+from bos_core.grid.dc import DcModel
+from bos_core.grid.elimination import Elimination, eliminate
+from bos_core.grid.injections import BusInjections, bus_injections, sum_by_bus, update_snapshot
+from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
+from bos_core.grid.newton import FIXED, PQ, Control, State, Workspace, new_workspace, newton_with_limits
+
+CONVERGED, DIVERGED = 0, 1
+
+TOLERANCE_PU = 1e-8
+MAX_ITERATIONS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class PowerFlowSolution:
+    """The state of one hour; arrays are (bus,).
+
+    Attributes
+    ----------
+    vm_pu, va_rad : voltages; of a diverged case the last iterate.
+    p_pu, q_pu : power from each bus into the network.
+    q_control_pu : reactive power of the voltage-controlling devices of each bus; 0 where there are none.
+    p_slack_pu : active power that the balance adds to the scheduled injection of each bus.
+    q_state : 0 in control or nothing to control, +1 held at the upper reactive limit, -1 at the lower.
+    outcome : CONVERGED, or DIVERGED where no state within the reactive limits was found.
+    iterations : Newton iterations, all rounds of limit switching together.
+    residual_pu : largest power mismatch.
+    """
+
+    vm_pu: FloatArray
+    va_rad: FloatArray
+    p_pu: FloatArray
+    q_pu: FloatArray
+    q_control_pu: FloatArray
+    p_slack_pu: FloatArray
+    q_state: IntArray
+    outcome: int
+    iterations: int
+    residual_pu: float
+
+    @property
+    def v_pu(self) -> ComplexArray:
+        """Complex voltages."""
+        v: ComplexArray = self.vm_pu * np.exp(1j * self.va_rad)
+        return v
+
+
+def dc_start(network: Network, injections: BusInjections, va_slack_rad: float = 0.0) -> ComplexArray:
+    """Return start voltages: DC angles (phase shifts included), magnitudes near the controlled level.
+
+    Magnitudes start at the mean set point because 1 p.u. is too low for grids run above it.
+    """
+    reactance = np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)
+    angles = DcModel.of(replace(network, x_pu=reactance)).angles(injections.p_nominal_pu)
+    vm = np.where(injections.voltage_control, injections.vm_set_pu, np.nanmean(injections.vm_set_pu))
+    v: ComplexArray = vm * np.exp(1j * (angles - angles[network.slack] + va_slack_rad))
+    return v
+
+
+def admittances_with_loads(
+    elimination: Elimination, network: Network, injections: BusInjections
+) -> tuple[FloatArray, FloatArray]:
+    """Return g and b of the y entries with the constant-impedance loads on the diagonal."""
+    g, b = elimination.admittances(network)
+    diagonal, order = elimination.pattern.y_diagonal, elimination.order
+    g[diagonal] += injections.p_impedance_pu[order]
+    b[diagonal] -= injections.q_impedance_pu[order]
+    return g, b
+
+
+def prepare(
+    elimination: Elimination,
+    network: Network,
+    injections: BusInjections,
+    v0: ComplexArray,
+    participation: FloatArray | None,
+) -> tuple[State, Control]:
+    """Return what the compiled power flow takes, buses in elimination order; the slack is at its set point."""
+    order = elimination.order
+    n, slack = network.n_bus, int(elimination.position[network.slack])
+    kind = np.full(n, PQ, np.int8)
+    kind[slack] = FIXED
+    weight = np.zeros(n)
+    weight[slack] = 1.0
+    if participation is not None and participation.sum() > 0:
+        weight = participation[order] / participation.sum()
+    v = v0[order]
+    v[slack] *= injections.vm_set_pu[network.slack] / np.abs(v[slack])
+    active = injections.voltage_control[order]
+    active[slack] = False
+    state = State(
+        kind=kind,
+        p=injections.p_pu[order],
+        q=injections.q_pu[order],
+        p_current=injections.p_current_pu[order],
+        q_current=injections.q_current_pu[order],
+        weight=weight,
+        vr=np.ascontiguousarray(v.real),
+        vi=np.ascontiguousarray(v.imag),
+    )
+    control = Control(
+        active=active,
+        vm_set=injections.vm_set_pu[order],
+        q_fixed=injections.q_pu[order],
+        q_min=injections.q_pu_min[order],
+        q_max=injections.q_pu_max[order],
+        state=np.zeros(n, np.int8),
+    )
+    return state, control
+
+
+def solve(
+    network: Network,
+    injections: BusInjections,
+    v0: ComplexArray | None = None,
+    *,
+    tol: float = TOLERANCE_PU,
+    max_iterations: int = MAX_ITERATIONS,
+    enforce_q_limits: bool = True,
+    participation: FloatArray | None = None,
+    elimination: Elimination | None = None,
+) -> PowerFlowSolution:
+    """Solve the power flow of one connected network.
+
+    Parameters
+    ----------
+    injections : BusInjections
+        Of one hour, arrays (bus,).
+    v0 : (bus,) complex, optional
+        Start voltages, p.u.; the slack keeps their angle. Default `dc_start`.
+    tol : float
+        Largest mismatch, p.u.
+    max_iterations : int
+        Of one round; limit switching starts a new round.
+    enforce_q_limits : bool
+        Whether voltage control ends at reactive limits. The slack's limits are never enforced.
+    participation : (bus,), optional
+        Weights by which buses share the active balance; default the slack alone.
+    elimination : Elimination, optional
+        Of the same topology, to save its computation.
+    """
+    elimination = elimination or eliminate(network)
+    start = dc_start(network, injections) if v0 is None else v0
+    state, control = prepare(elimination, network, injections, start, participation)
+    slack = int(elimination.position[network.slack])
+    room = new_workspace(elimination.pattern)
+    g, b = admittances_with_loads(elimination, network, injections)
+    iterations, residual, balance, solved = newton_with_limits(
+        elimination.pattern, g, b, state, control, slack, elimination.new_factors(), room, tol,
+        max_iterations, enforce_q_limits,
+    )  # fmt: skip
+    return _solution(elimination, network, injections, state, control, room, iterations, residual, balance, solved)
+
+
+def _solution(
+    elimination: Elimination,
+    network: Network,
+    injections: BusInjections,
+    state: State,
+    control: Control,
+    room: Workspace,
+    iterations: int,
+    residual: float,
+    balance: float,
+    solved: bool,
+) -> PowerFlowSolution:
+    position, slack = elimination.position, network.slack
+    v = (state.vr + 1j * state.vi)[position]
+    vm = np.abs(v)
+    p, q = room.p[position], room.q[position]
+    p_load = injections.p_impedance_pu * vm**2
+    q_load = injections.q_impedance_pu * vm**2
+    p_network, q_network = p - p_load, q - q_load
+    p_slack = balance * state.weight[position]
+    p_slack[slack] = p[slack] - injections.p_pu[slack] + injections.p_current_pu[slack] * vm[slack]
+    q_control = np.where(injections.voltage_control, q - injections.q_pu + injections.q_current_pu * vm, 0.0)
+    return PowerFlowSolution(
+        vm_pu=vm,
+        va_rad=np.angle(v),
+        p_pu=p_network,
+        q_pu=q_network,
+        q_control_pu=q_control,
+        p_slack_pu=p_slack,
+        q_state=control.state[position].astype(np.int64),
+        outcome=CONVERGED if solved else DIVERGED,
+        iterations=iterations,
+        residual_pu=residual,
+    )
+
+
+def network_at(grid: Grid, snapshot: Snapshot) -> Network:
+    """Return the network at the tap positions and shunt steps of one hour."""
+    network, shunts = grid.network, grid.shunts
+    if np.array_equal(snapshot.tap, network.tap) and np.array_equal(snapshot.shunt_step, shunts.step):
+        return network
+    return with_state(network, snapshot.tap, snapshot.shunt_step, shunts)
+
+
+def participation(grid: Grid, snapshot: Snapshot) -> FloatArray:
+    """Return the weights of a distributed slack, (bus,): p_mw_max of the running units that are not variable."""
+    units = grid.units
+    taking_part = snapshot.unit_on & ~units.variable
+    return sum_by_bus(units.bus, np.where(taking_part, np.maximum(units.p_mw_max, 0.0), 0.0), grid.network.n_bus)
+
+
+@dataclass(frozen=True, eq=False)
+class HourlySolution:
+    """Solved states of a block; a diverged hour keeps its start values.
+
+    Attributes
+    ----------
+    states : Snapshot
+    outcome, iterations : (hour,) int
+    residual_pu, slack_p_mw, losses_mw : (hour,)
+    """
+
+    states: Snapshot
+    outcome: IntArray
+    iterations: IntArray
+    residual_pu: FloatArray
+    slack_p_mw: FloatArray
+    losses_mw: FloatArray
+
+
+def solve_hours(
+    grid: Grid,
+    states: Snapshot,
+    *,
+    tol: float = TOLERANCE_PU,
+    max_iterations: int = MAX_ITERATIONS,
+    enforce_q_limits: bool = True,
+    distributed_slack: bool = False,
+) -> HourlySolution:
+    """Solve every hour of a block, each from its own voltages, with its own taps and shunt steps.
+
+    Parameters
+    ----------
+    distributed_slack : bool
+        Whether `participation` shares the active balance, instead of the slack alone.
+    """
+    elimination = eliminate(grid.network)
+    hours = states.vm_pu.shape[0]
+    solved: list[Snapshot] = []
+    outcome, iterations = np.zeros(hours, np.int64), np.zeros(hours, np.int64)
+    residual, slack_p, losses = np.zeros(hours), np.zeros(hours), np.zeros(hours)
+    for h in range(hours):
+        snapshot = states.hour(h)
+        network = network_at(grid, snapshot)
+        injections = bus_injections(grid, snapshot)
+        v0 = snapshot.vm_pu * np.exp(1j * snapshot.va_rad)
+        solution = solve(
+            network, injections, v0, tol=tol, max_iterations=max_iterations, enforce_q_limits=enforce_q_limits,
+            participation=participation(grid, snapshot) if distributed_slack else None, elimination=elimination,
+        )  # fmt: skip
+        outcome[h], iterations[h], residual[h] = solution.outcome, solution.iterations, solution.residual_pu
+        if solution.outcome == CONVERGED:
+            slack_p[h] = solution.p_slack_pu.sum() * network.base_mva
+            losses[h] = solution.p_pu.sum() * network.base_mva
+            snapshot = update_snapshot(
+                grid, snapshot, solution.vm_pu, solution.va_rad, solution.p_slack_pu, solution.q_control_pu
+            )
+        solved.append(snapshot)
+    return HourlySolution(stack(solved), outcome, iterations, residual, slack_p, losses)
