@@ -22,7 +22,7 @@ import numpy as np
 
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray
 from bos_core.grid.schedule import PeriodLimits, waive_unreachable
-from slots.linear_model import INF, LinearModel, Session, Term
+from slots.linear_model import INF, LinearModel, Term
 from slots.network_limits import PointInjection, SpreadInjection
 
 RIVAL_TOLERANCE_MW = 1e-4
@@ -105,6 +105,8 @@ class Plant:
         self.down_fixed_mw = np.zeros(n_period)
         self.rivals: list[tuple[IntArray, IntArray]] = []
         """Pairs of columns of which at most one may be positive."""
+        self.directions = np.zeros(0, np.int64)
+        """Binary columns that `settle_rivals` added."""
         self.energy: list[tuple[IntArray, IntArray, FloatArray]] = []
         """Output of (unit,) as columns and factors (period, unit), for energy budgets."""
 
@@ -318,6 +320,24 @@ class Plant:
                 self.model.add_rows([*terms, (slack, 1.0)], required - fixed, INF, (self.n_period,))
         return short[0], short[1]
 
+    def settle_rivals(self, x: FloatArray) -> int:
+        """Give each pair of rival columns that a solution uses at once a binary direction; returns how many.
+
+        Only prices below zero make such pairs pay (energy is burnt in losses), so most models need none.
+        """
+        count = 0
+        for first, second in self.rivals:
+            both = np.minimum(x[first], x[second]) > RIVAL_TOLERANCE_MW
+            a, b = first[both], second[both]
+            if not a.size:
+                continue
+            direction = self.model.add_columns(a.shape, 0.0, 1.0, 0.0, True)
+            self.directions = np.append(self.directions, direction)
+            self.model.add_rows([(a, 1.0), (direction, -self.model.upper[a])], -INF, 0.0, a.shape)
+            self.model.add_rows([(b, 1.0), (direction, self.model.upper[b])], -INF, self.model.upper[b], a.shape)
+            count += a.size
+        return count
+
     def add_balance(self) -> IntArray:
         """Add the power balance; returns its rows, (period,)."""
         demand = -self.fixed_mw.sum(1)
@@ -341,17 +361,6 @@ def by_period(period: IntArray, columns: IntArray, n_period: int) -> Term:
 
 def _pick(limits: PeriodLimits, unit: IntArray) -> PeriodLimits:
     return PeriodLimits(**{name: value[unit] for name, value in vars(limits).items()})
-
-
-def settle_rivals(session: Session, rivals: list[tuple[IntArray, IntArray]], x: FloatArray) -> int:
-    """Forbid the smaller one of each pair of rival columns that are both used; returns how many were."""
-    count = 0
-    for first, second in rivals:
-        both = np.minimum(x[first], x[second]) > RIVAL_TOLERANCE_MW
-        smaller = np.where(x[first] < x[second], first, second)[both]
-        session.set_bounds(smaller, np.zeros(smaller.size), np.zeros(smaller.size))
-        count += smaller.size
-    return count
 
 
 def reserve_ability(

@@ -14,6 +14,8 @@ from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Units
 
 TOLERANCE_MW = 1e-3
 """What an optimiser's feasibility tolerance may amount to."""
+UNLIMITED_MW_PER_H = 1e9
+"""Stands for an infinite ramp in products."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class PeriodLimits:
         hour = np.arange(period_h)[:, None]
 
         def mean_first(limit_mw: FloatArray, ramp_mw_per_h: FloatArray) -> FloatArray:
-            reached = np.maximum(limit_mw, units.p_mw_min) + np.where(hour == 0, 0.0, hour * ramp_mw_per_h)
+            reached = np.maximum(limit_mw, units.p_mw_min) + hour * np.minimum(ramp_mw_per_h, UNLIMITED_MW_PER_H)
             return np.asarray(np.minimum(reached, np.maximum(units.p_mw_max, units.p_mw_min)).mean(0))
 
         return cls(

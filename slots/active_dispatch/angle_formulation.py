@@ -8,12 +8,10 @@ from pydantic import Field
 from bos_core.grid.dc import susceptance
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
-from bos_core.objects.errors import ProgramError
 from slots.active_dispatch.contract import Inputs, Outputs
 from slots.active_dispatch.day_model import DayModel
 from slots.highs_session import HighsSession
 from slots.linear_model import INF
-from slots.plant import settle_rivals
 
 
 class Parameters(ProgramParameters):
@@ -44,12 +42,8 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     session = HighsSession(day.model, parameters.time_limit_s)
     fallback = "storages or HVDC lines run both ways at once in some hours"
     for _ in range(ROUNDS_MAX):
-        solution = session.solve_relaxation()
-        if not solution.found:
-            raise ProgramError(
-                f"the dispatch model is {solution.status}; report this day, its slacks should prevent it"
-            )
-        if not settle_rivals(session, day.plant.rivals, solution.x):
+        solution = day.solve(session)
+        if not day.plant.settle_rivals(solution.x):
             fallback = ""
             break
     flow = _flow_mw(inputs, solution.x[angle])

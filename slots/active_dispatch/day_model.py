@@ -9,13 +9,16 @@ import numpy as np
 from bos_core.grid.injections import sum_by_bus
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.grid.schedule import production_cost_eur_per_h
-from bos_core.objects.errors import Finding, InputError
+from bos_core.objects.errors import Finding, InputError, ProgramError
 from slots.active_dispatch.contract import Inputs, Outputs
-from slots.linear_model import INF, LinearModel
+from slots.linear_model import INF, LinearModel, Session, Solution
 from slots.plant import Plant, SettledUnits, VariablePools, reserve_ability, share_reserve
 
 NOT_SHEDDABLE_FACTOR = 10.0
 """How much dearer it is to shed a load that is not to be shed: the last resort that keeps a day solvable."""
+DIRECTION_GAP = 2e-3
+"""Enough for the rare hours whose prices are below zero; the set points are optimal for the directions found."""
+NODES_MAX = 500
 
 
 def validate(inputs: Inputs) -> None:
@@ -88,6 +91,26 @@ class DayModel:
         self.plant.fixed_mw -= sum_by_bus(grid.loads.bus, inputs.load_p_mw, grid.network.n_bus)
         self.plant.fixed_mw -= self._shares(np.maximum(inputs.load_p_mw, 0.0)) * inputs.losses_mw[:, None]
 
+    def solve(self, session: Session) -> Solution:
+        """Solve the day; with binary directions of storages and HVDC lines, the prices are those of the LP left.
+
+        Raises
+        ------
+        ProgramError
+            No solution, which the priced slacks should prevent.
+        """
+        directions = self.plant.directions
+        if directions.size:
+            session.set_bounds(directions, np.zeros(directions.size), np.ones(directions.size))
+            mixed = session.solve_integer(DIRECTION_GAP, NODES_MAX)
+            if mixed.found:
+                chosen = np.round(mixed.x[directions])
+                session.set_bounds(directions, chosen, chosen)
+        solution = session.solve_relaxation()
+        if not solution.found:
+            raise ProgramError(f"the dispatch model is {solution.status}; keep this day's input and report it")
+        return solution
+
     def _shares(self, load_mw: FloatArray) -> FloatArray:
         """Return the buses' shares of some load, (hour, bus); all buses alike in an hour without any."""
         n_bus = self.inputs.grid.network.n_bus
@@ -133,6 +156,8 @@ class DayModel:
         initial = np.where(inputs.initial_on, inputs.initial_p_mw, np.nan)
         up, down = reserve_ability(grid, self.plant.limits, inputs.on, p, (low, high), initial)
         short_up, short_down = (np.maximum(x[columns], 0.0) for columns in self.short)
+        if self.plant.directions.size:
+            status += f"; {self.plant.directions.size} directions of storage or HVDC within {DIRECTION_GAP:.1%}"
         if self.thermal.waived:
             status += f"; {self.thermal.waived} ramp or stop limits that the commitment cannot keep are waived"
         return Outputs(

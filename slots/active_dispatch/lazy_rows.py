@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bos_core.objects.errors import ProgramError
 from slots.active_dispatch.contract import Inputs, Outputs
 from slots.active_dispatch.day_model import DayModel
 from slots.linear_model import LinearModel, Session
 from slots.network_limits import NetworkLimits
-from slots.plant import settle_rivals
 
 
 def dispatch(
@@ -30,14 +28,10 @@ def dispatch(
     session = open_session(day.model)
     fallback = f"{rounds_max} rounds did not find every violated limit; overload_mw tells the rest"
     for _ in range(rounds_max):
-        solution = session.solve_relaxation()
-        if not solution.found:
-            raise ProgramError(
-                f"the dispatch model is {solution.status}; report this day, its slacks should prevent it"
-            )
+        solution = day.solve(session)
         period, branch = limits.violated(solution.x, tolerance_mw, inputs.branch_mw_max.size)
         limits.add(period, branch)
-        if not period.size and not settle_rivals(session, day.plant.rivals, solution.x):
+        if not period.size and not day.plant.settle_rivals(solution.x):
             fallback = ""
             break
     price = solution.row_dual[balance][:, None] + limits.congestion_eur_per_mwh(solution.row_dual, 1)
