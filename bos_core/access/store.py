@@ -296,11 +296,13 @@ class ResultStore:
 
     def put(self, address: str, data: bytes) -> None:
         """Write an object, whole or not at all."""
-        self._run(address, lambda: self._files.put(address, data))
+        with self._translated(address, writes=True):
+            self._files.put(address, data)
 
     def put_if_absent(self, address: str, data: bytes) -> bool:
         """Write an object unless the address is taken; return whether it was written."""
-        return self._run(address, lambda: self._files.put_new(address, data))
+        with self._translated(address, writes=True):
+            return self._files.put_new(address, data)
 
     def get(self, address: str) -> bytes:
         """Read an object."""
@@ -401,13 +403,15 @@ class ResultStore:
             return action()
 
     @contextmanager
-    def _translated(self, address: str) -> Iterator[None]:
+    def _translated(self, address: str, writes: bool = False) -> Iterator[None]:
         where = f"store {self.url}" + (f", {address}" if address else "")
         try:
             yield
         except FileNotFoundError as error:
             if isinstance(self._files, S3Files) and _s3_code(error) == "NoSuchBucket":
                 raise _storage(where, "the bucket does not exist", "create it or correct BOS_STORE_URL") from error
+            if writes:
+                raise _storage(where, "its folder cannot be made", "set BOS_STORE_URL to another place") from error
             raise NotFoundError(f"{where}: no such object; `bos doctor` compares index and store") from error
         except pa.ArrowInvalid as error:
             problem = f"the file is damaged ({str(error).splitlines()[0]})"
@@ -516,6 +520,7 @@ def _s3_code(error: BaseException) -> str:
 _S3_CODES: Mapping[str, tuple[str, str]] = {
     "NoSuchBucket": ("the bucket does not exist", "create it or correct BOS_STORE_URL"),
     "InvalidAccessKeyId": ("the access key is unknown", "correct key in BOS_STORE_OPTIONS"),
+    "XAdminUserNotFound": ("the access key is unknown", "correct key in BOS_STORE_OPTIONS"),
     "SignatureDoesNotMatch": ("the secret key is wrong", "correct secret in BOS_STORE_OPTIONS"),
     "AccessDenied": ("access is refused", "give the key the right to read, write and list this bucket"),
     "403": ("access is refused", "correct key and secret in BOS_STORE_OPTIONS, or the bucket's policy"),

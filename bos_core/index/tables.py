@@ -321,9 +321,9 @@ BEGIN
     IF NEW.state <> 'pending' OR NEW.attempt <> 0 THEN
       RAISE EXCEPTION '{ILLEGAL_MOVE}: a task is born pending' USING ERRCODE = 'check_violation';
     END IF;
-  ELSIF {_illegal()} THEN
-    RAISE EXCEPTION '{ILLEGAL_MOVE}: % to % of task %', OLD.state, NEW.state, OLD.id
-      USING ERRCODE = 'check_violation';
+  ELSIF ({_illegal()}) THEN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation',
+      MESSAGE = '{ILLEGAL_MOVE}: ' || OLD.state || ' to ' || NEW.state || ' of task ' || OLD.id;
   END IF;
   RETURN NEW;
 END $$""",
@@ -335,4 +335,4 @@ _DDL: Any = sa.DDL
 
 for _dialect, _statements in (("sqlite", _SQLITE_TRIGGERS), ("postgresql", _POSTGRESQL_TRIGGERS)):
     for _statement in _statements:
-        sa.event.listen(TASK, "after_create", _DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect))
+        sa.event.listen(TASK, "after_create", _DDL(_statement).execute_if(dialect=_dialect))

@@ -1,0 +1,100 @@
+"""Real services for integration tests: PostgreSQL and an S3 server, started by infra/services.
+
+A service that cannot be started fails the tests; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from bos_core.access.store import ResultStore
+from bos_core.index import tables
+from bos_core.index.database import connect
+from bos_core.index.ledger import Ledger
+from bos_core.objects.settings import StoreOptions
+
+ROOT = Path(__file__).parents[2]
+_SHARED = {"index": ("ledger_suite", "scenario_suite"), "access": ("store_suite", "commit_suite")}
+
+# The suites of the unit tests run here once more, on the real services.
+for _room, _suites in _SHARED.items():
+    sys.path.insert(0, str(ROOT / "tests" / "unit" / _room))
+    pytest.register_assert_rewrite(*_suites)
+
+
+def _services(command: str) -> subprocess.CompletedProcess[str]:
+    script = str(ROOT / "infra" / "services")
+    return subprocess.run([sys.executable, script, command], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[dict[str, Any]]:
+    """Addresses and credentials of the services; stopped again if they did not run before."""
+    ran = _services("status").returncode == 0
+    started = _services("start")
+    if started.returncode:
+        pytest.fail(f"infra/services start failed:\n{started.stderr}", pytrace=False)
+    yield json.loads(started.stdout)
+    if not ran:
+        _services("stop")
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(services: dict[str, Any]) -> Iterator[str]:
+    """URL of a database of this session's own."""
+    server = services["postgresql"]["url"]
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    yield server.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def _postgresql_engine(postgresql_url: str) -> Iterator[Engine]:
+    engine = connect(postgresql_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(_postgresql_engine: Engine) -> Engine:
+    """An empty index on PostgreSQL."""
+    names = ", ".join(f'"{t.name}"' for t in tables.METADATA.sorted_tables if t.name != "schema_version")
+    with _postgresql_engine.begin() as connection:
+        connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    return _postgresql_engine
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger(engine)
+
+
+@pytest.fixture(scope="session")
+def s3_options(services: dict[str, Any]) -> StoreOptions:
+    s3 = services["s3"]
+    return StoreOptions(endpoint_url=s3["endpoint_url"], key=s3["key"], secret=s3["secret"], attempts_max=2)
+
+
+@pytest.fixture
+def s3_url(services: dict[str, Any]) -> str:
+    """An empty prefix."""
+    return f"s3://{services['s3']['bucket']}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(s3_url: str, s3_options: StoreOptions) -> ResultStore:
+    return ResultStore(s3_url, s3_options)

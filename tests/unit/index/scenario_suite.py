@@ -1,0 +1,130 @@
+"""What the scenario and program index must keep on every database. Fixture: `engine`."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from ledger_suite import registered
+from sqlalchemy.engine import Engine
+
+from bos_core.index.ledger import Ledger
+from bos_core.index.programs import ProgramIndex
+from bos_core.index.scenarios import Chunk, ScenarioIndex, content_digest
+from bos_core.objects.contracts import ProgramManifest, ProgramParameters
+from bos_core.objects.errors import LedgerError, NotFoundError
+
+
+@pytest.fixture
+def scenarios(engine: Engine) -> ScenarioIndex:
+    return ScenarioIndex(engine, "ada", "grid-2030")
+
+
+def chunk(key: str, digest: str = "d") -> Chunk:
+    return Chunk(key, digest, 3, 100, {"first_hour": 0})
+
+
+def test_a_scenario_is_made_once(scenarios: ScenarioIndex) -> None:
+    first = scenarios.create("base", "SimBench")
+    assert scenarios.create("base", "other") == first
+    assert (first.owner, first.project, first.description, first.versions) == ("ada", "grid-2030", "SimBench", 0)
+    assert [s.name for s in scenarios.scenarios()] == ["base"]
+
+
+@pytest.mark.parametrize("name", ["", "a@1", " a", "6b0d9c0e-3f8a-5f5e-9a52-9d6f2b0f7c11", "x" * 201])
+def test_names_that_look_like_versions_are_refused(scenarios: ScenarioIndex, name: str) -> None:
+    with pytest.raises(LedgerError, match="no scenario name"):
+        scenarios.create(name)
+
+
+def test_versions_are_found_by_every_reference(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    one = scenarios.add_version("base", [chunk("table/bus")], message="import")
+    two = scenarios.add_version("base", [chunk("table/bus", "e")], parent=one.id)
+    assert (one.number, two.number, two.label) == (1, 2, "base@2")
+    for reference, wanted in (
+        ("base", two), ("base@1", one), ("base@2", two), (one.id, one), (two.id[:8], two)
+    ):  # fmt: skip
+        assert scenarios.get(reference) == wanted
+    for reference in ("base@3", "base@x", "other", "", "@1", one.id[:5], "%%%%%%%%"):
+        with pytest.raises(NotFoundError, match="no scenario version"):
+            scenarios.get(reference)
+    assert [v.id for v in scenarios.chain(two.id)] == [two.id, one.id]
+    assert [v.id for v in scenarios.versions("base")] == [one.id, two.id]
+
+
+def test_equal_content_has_an_equal_digest_in_any_order(scenarios: ScenarioIndex) -> None:
+    a, b = chunk("table/a", "1"), chunk("table/b", "2")
+    assert content_digest([a, b]) == content_digest([b, a])
+    assert content_digest([a]) != content_digest([b])
+    assert content_digest([chunk("table/a", "2"), chunk("table/b", "1")]) != content_digest([a, b])
+    for name in ("x", "y"):
+        scenarios.create(name)
+    assert scenarios.add_version("x", [a, b]).digest == scenarios.add_version("y", [b, a]).digest
+
+
+def test_a_step_that_runs_again_finds_its_own_version(scenarios: ScenarioIndex, engine: Engine) -> None:
+    (task,) = registered(Ledger(engine))
+    scenarios.create("base")
+    values = {"made_by_task": task, "trace_id": "t", "step": "unit_commitment"}
+    first = scenarios.add_version("base", [chunk("table/bus")], **values)
+    assert scenarios.add_version("base", [chunk("table/bus")], **values) == first
+    assert scenarios.add_version("base", [chunk("table/bus", "new")], **values).number == 2
+    assert [v.number for v in scenarios.versions(trace_id="t")] == [1, 2]
+
+
+def test_origins_must_exist(scenarios: ScenarioIndex) -> None:
+    with pytest.raises(NotFoundError, match="create it first"):
+        scenarios.add_version("nowhere", [])
+    scenarios.create("base")
+    for wrong in ({"parent": "nobody"}, {"made_by_task": "nobody"}):
+        with pytest.raises(NotFoundError, match="unknown"):
+            scenarios.add_version("base", [], **wrong)
+    assert scenarios.create("base").versions == 0
+
+
+def test_numbers_are_dense_under_concurrency(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    threads = [
+        threading.Thread(target=scenarios.add_version, args=("base", [chunk("table/bus", str(k))]))
+        for k in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [v.number for v in scenarios.versions("base")] == list(range(1, 9))
+
+
+def test_chunks_come_back_as_they_were_given(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    given = [chunk("table/bus", "1"), chunk("series/load.p_mw/by_hour", "2")]
+    version = scenarios.add_version("base", given)
+    assert list(scenarios.chunks(version.id).values()) == sorted(given, key=lambda c: c.key)
+    assert scenarios.referenced_digests() == {"1", "2"}
+    assert scenarios.chunks("nobody") == {}
+
+
+class Parameters(ProgramParameters):
+    """Parameters of a program."""
+
+    gap: float = 0.01
+    """Relative gap."""
+
+
+def test_programs_are_recorded_by_digest(engine: Engine) -> None:
+    programs = ProgramIndex(engine)
+    manifest = ProgramManifest(
+        "highs_uc", "unit_commitment", "1.0", "HiGHS", "MILP", Parameters, elements=("unit",)
+    )
+    first = programs.record(manifest, "d1")
+    assert first.parameters["properties"]["gap"]["description"] == "Relative gap."
+    assert list(first.elements) == ["unit"]
+    again = programs.record(ProgramManifest("highs_uc", "unit_commitment", "1.0", "New title", ""), "d1")
+    assert (again.title, again.created_s) == ("New title", first.created_s)
+    programs.record(manifest, "d2")
+    assert [p.digest for p in programs.list("unit_commitment")] == ["d2", "d1"]
+    assert programs.get("unit_commitment", "highs_uc").digest == "d2"
+    assert programs.get("unit_commitment", "highs_uc", "d1").title == "New title"
+    with pytest.raises(NotFoundError, match="known: highs_uc"):
+        programs.get("unit_commitment", "nothing")

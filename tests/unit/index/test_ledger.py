@@ -1,0 +1,3 @@
+"""The ledger's suite on SQLite."""
+
+from ledger_suite import *  # noqa: F403

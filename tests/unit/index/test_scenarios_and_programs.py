@@ -1,0 +1,3 @@
+"""The scenario and program index on SQLite."""
+
+from scenario_suite import *  # noqa: F403
