@@ -58,7 +58,7 @@ class Horizon(_Model):
         if self.start_hour + self.hours > HOURS_PER_YEAR:
             last = HOURS_PER_YEAR - self.hours
             raise ValueError(
-                f"hours {self.start_hour} to {self.start_hour + self.hours - 1} leave the year; start at {last} or earlier"
+                f"hours {self.start_hour} to {self.stop_hour - 1} leave the year; start at {last} or earlier"
             )
         return self
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from bos_core.access.scenario_data import ScenarioReader
 
 from bos_core.access.criteria import reserve
+from bos_core.access.scenario_data import ScenarioReader
 from bos_core.grid.model import BoolArray, FloatArray, Grid, Snapshot
 
 DISPATCH_LOADING_MAX = 0.95

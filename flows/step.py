@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.workspace import Workspace
-
-from bos_core.index.ledger import TaskRecord
+from bos_core.index.records import TaskRecord
 from bos_core.objects.task import ProgramRef, Task, TaskInput, TaskSetContext
 from bos_core.programs import registry
 from bos_core.programs.registry import Program
@@ -93,8 +94,7 @@ class Job:
 
     def output(self, task_id: str, name: str) -> pa.Table:
         """Return a committed output of another task."""
-        outputs = {o.name: o for o in self.workspace.ledger.task_outputs(task_id)}
-        return self.workspace.store.get_table(outputs[name].address)
+        return self.workspace.results.task_table(task_id, name)
 
 
 @dataclass(frozen=True)
@@ -126,4 +126,4 @@ def hour_blocks(request: PlanRequest) -> list[tuple[int, int]]:
     size = request.chunk_hours
     start, end = request.horizon.start_hour, request.horizon.stop_hour
     edges = [start, *range((start // size + 1) * size, end, size), end]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))

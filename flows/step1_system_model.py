@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioWriter
 
+from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.objects.errors import Finding, GridError
 from bos_core.objects.ontology import SERIES, TABLES, TIME_VARYING
 from bos_core.objects.task import Task

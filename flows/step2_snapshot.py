@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 
 from bos_core.access.criteria import criteria
 from bos_core.access.profiles import assigned
+from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter, numpy_columns
 from bos_core.access.state_tables import snapshot_tables
+from bos_core.access.workspace import Workspace
 from bos_core.grid.assembly import assemble
 from bos_core.grid.model import FloatArray, Grid, Snapshot
 from bos_core.objects.contracts import array_fields
@@ -25,7 +26,7 @@ STATE_TABLES = tuple(name for name, table in TABLES.items() if table.data_type i
 
 def plan(run: StepRun) -> list[Task]:
     """One task for the snapshot to validate, one for the second operating point."""
-    source = run.workspace.reader(source_version(run.reader))
+    source = source_of(run.workspace, run.reader)
     demand = _demand(source, run.request.horizon.start_hour, run.request.horizon.stop_hour)
     first = run.request.snapshot_hour
     if first is None:
@@ -34,18 +35,16 @@ def plan(run: StepRun) -> list[Task]:
     if second == first:
         second = (first + 12) % 8760
     return [
-        run.task("snapshot", "security_assessment", role, 1, hour=hour, source=source.version)
+        run.task("snapshot", "security_assessment", role, 1, hour=hour, source=source.id)
         for role, hour in (("snapshot", first), ("second", second))
     ]
 
 
-def source_version(reader: ScenarioReader) -> str:
-    """Return the nearest ancestor that still holds the source's states and profiles."""
-    while not reader.table("profile_assignment").num_rows:
-        if reader.parent is None:
-            return reader.version
-        reader = reader.parent
-    return reader.version
+def source_of(workspace: Workspace, reader: ScenarioReader) -> ScenarioReader:
+    """Return the nearest version, this one or an ancestor, that holds historical profiles; else the first."""
+    while not reader.has("profile_assignment") and reader.version.parent:
+        reader = workspace.reader(reader.version.parent)
+    return reader
 
 
 def _demand(source: ScenarioReader, start: int, stop: int) -> FloatArray:
@@ -61,7 +60,8 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     with job.reading() as static:
         source = job.read(job.task.parameters["source"])
         states = {name: source.table(name) for name in STATE_TABLES}
-        grid, given = assemble({**static.columns(), **source.columns(STATE_TABLES)})
+        columns = {name: numpy_columns(table) for name, table in states.items() if table.num_rows}
+        grid, given = assemble({**static.columns(), **columns})
         initial, available, in_service = hour_state(grid, given, source, hour)
         limits = criteria(grid, static.table("voltage_criterion"), static.table("loading_criterion"))
     outputs = job.run(

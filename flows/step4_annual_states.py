@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 
 from bos_core.access.hourly import hourly_table, hourly_values
 from bos_core.access.profiles import assigned
+from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.grid.model import FloatArray, IntArray, StrArray
 from bos_core.objects.ontology import HOURS_PER_YEAR
 from bos_core.objects.task import Task

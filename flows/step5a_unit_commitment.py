@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioWriter
 
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
 from bos_core.objects.ontology import HOURS_PER_YEAR
 from bos_core.objects.task import Task
@@ -44,7 +44,7 @@ def plan(run: StepRun) -> list[Task]:
             "unit_commitment",
             "unit_commitment",
             chunk,
-            stop - start,
+            1,
             month_before,
             start=start,
             stop=stop,
@@ -60,7 +60,7 @@ def plan(run: StepRun) -> list[Task]:
                 "unit_commitment",
                 "unit_commitment",
                 chunk,
-                last - first,
+                1,
                 needs,
                 start=first,
                 stop=last,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioWriter
 
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.grid.model import BoolArray, FloatArray
 from bos_core.grid.schedule import ramp_violations
 from bos_core.objects.task import Task
@@ -35,11 +35,7 @@ def plan(run: StepRun) -> list[Task]:
     for first in range(low, high, 24):
         last = min(first + 24, high)
         chunk = f"day={first // 24 + 1:03d} hours={first:04d}-{last - 1:04d}"
-        days.append(
-            run.task(
-                "active_dispatch", "active_dispatch", chunk, last - first, start=first, stop=last, horizon=low
-            )
-        )
+        days.append(run.task("active_dispatch", "active_dispatch", chunk, 1, start=first, stop=last, horizon=low))
     needs = [day.id for day in days]
     boundary = run.task(
         "active_dispatch",

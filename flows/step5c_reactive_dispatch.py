@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioWriter
 
 from bos_core.access.criteria import criteria
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import read_states, voltage_series
 from bos_core.grid.model import FloatArray, Grid, Snapshot
 from bos_core.grid.power_flow import solve_hours

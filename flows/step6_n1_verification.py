@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
-from bos_core.access.scenario_data import ScenarioWriter
 
 from bos_core.access.criteria import criteria
 from bos_core.access.hourly import hourly_table
+from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import SeriesReader, read_states
 from bos_core.grid.model import BranchKind, Grid, IntArray
 from bos_core.objects.ontology import TABLES

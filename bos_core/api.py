@@ -1,0 +1,332 @@
+"""The Python API: connect, import a grid, run a business, read its results.
+
+>>> bos = bos_core.connect()
+>>> scenario = bos.scenarios.import_("grid.zip")
+>>> run = bos.run("planning-chain", scenario=scenario, hours=168)
+>>> run.wait().n1.worst(10)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bos_core.access.scenario_data import ScenarioReader
+from bos_core.access.workspace import Workspace
+from bos_core.exchange import import_grid
+from bos_core.exchange.model import ImportedGrid
+from bos_core.grid.model import FloatArray
+from bos_core.index.records import LogLine
+from bos_core.index.scenarios import VersionRecord
+from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError
+from bos_core.objects.ontology import SERIES
+from bos_core.objects.settings import Settings
+from bos_core.objects.task import TaskState
+from bos_core.report.collection import collect, report_path, table6_rows
+from bos_core.report.data import Table6Row
+from bos_core.report.page import write
+
+
+def connect(**settings: Any) -> Bos:
+    """Open the installation of the environment's settings; keyword arguments win over the environment.
+
+    Raises
+    ------
+    OptionError
+        With every bad setting.
+    StorageError
+        If the index cannot be reached.
+    """
+    return Bos(Workspace.open(Settings.load(**settings)))
+
+
+@dataclass(frozen=True)
+class Bos:
+    """An open installation."""
+
+    workspace: Workspace
+
+    @property
+    def scenarios(self) -> Scenarios:
+        """Scenarios and their versions."""
+        return Scenarios(self.workspace)
+
+    def run(
+        self,
+        business: str,
+        scenario: VersionRecord | str,
+        hours: int = 168,
+        start: int = 0,
+        programs: Mapping[str, str] | None = None,
+        program_parameters: Mapping[str, Mapping[str, object]] | None = None,
+        **options: object,
+    ) -> Run:
+        """Start a business request in a process of its own and return at once.
+
+        Parameters
+        ----------
+        business : str
+            ``"planning-chain"``.
+        scenario : VersionRecord or str
+            What `Scenarios.import_` returned, or a name, ``name@version`` or id.
+        hours, start : int
+            Horizon; hour 0 is 1 January 00:00.
+        programs : mapping of slot to program name
+        program_parameters : mapping of slot to parameters
+        options
+            Further fields of the request, e.g. ``base_kv_min``, ``contingencies``, ``from_step``.
+
+        Raises
+        ------
+        OptionError
+            If the process finds the request impossible, it says so when you wait.
+        """
+        if business != "planning-chain":
+            raise OptionError((Finding("business", (business,), "does not exist", "use 'planning-chain'"),))
+        name = scenario if isinstance(scenario, str) else scenario.label
+        request = {
+            "scenario": name,
+            "horizon": {"start_hour": start, "hours": hours},
+            "programs": dict(programs or {}),
+            "program_parameters": {k: dict(v) for k, v in (program_parameters or {}).items()},
+            **options,
+        }
+        return self.start(request, str(uuid.uuid4()))
+
+    def start(self, request: Mapping[str, object], trace_id: str) -> Run:
+        """Start the process that carries out a request; its output goes to the run's log file."""
+        settings = self.workspace.settings
+        folder = settings.home / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "bos_core.cli", "run", "planning-chain", "--request", json.dumps(request)]
+        with (folder / f"{trace_id}.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, "--trace-id", trace_id],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_environment(settings)},
+                start_new_session=True,
+            )
+        return Run(self.workspace, trace_id, process)
+
+    def runs(self) -> list[Run]:
+        """Return the newest runs first."""
+        return [Run(self.workspace, record.trace_id) for record in self.workspace.ledger.task_sets()]
+
+    def open(self, trace_id: str) -> Run:
+        """Return a run by its trace id or the start of it."""
+        return Run(self.workspace, self.workspace.ledger.task_set(trace_id).trace_id)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return the settings as the environment of a child process; secrets go nowhere else."""
+    options = settings.store_options
+    plain = options.model_dump(mode="json") | {
+        name: getattr(options, name).get_secret_value() for name in ("key", "secret", "token")
+    }
+    return {
+        "BOS_HOME": str(settings.home),
+        "BOS_DATABASE_URL": settings.database,
+        "BOS_STORE_URL": settings.store,
+        "BOS_STORE_OPTIONS": json.dumps(plain),
+        "BOS_USER": settings.user,
+        "BOS_PROJECT": settings.project,
+    }
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Scenarios by name; every version is immutable."""
+
+    workspace: Workspace
+
+    def import_(
+        self, source: str | Path, name: str | None = None, overlay: str | Path | None = None
+    ) -> VersionRecord:
+        """Import a grid (file, folder, SimBench code, ``pandapower:case118``) as a new scenario version.
+
+        Raises
+        ------
+        FormatError, GridError
+            With every finding; nothing is written then.
+        """
+        imported = import_grid(source, overlay=Path(overlay) if overlay else None)
+        return self.add(imported, name or Path(str(source)).stem, f"imported from {Path(str(source)).name}")
+
+    def add(self, imported: ImportedGrid, name: str, message: str) -> VersionRecord:
+        """Store an imported grid as a version of the scenario `name`."""
+        writer = self.workspace.writer(scenario=name)
+        for table_name, table in imported.tables.items():
+            if table.num_rows:
+                writer.put_table(table_name, table)
+        for series_name, series in imported.series.items():
+            writer.put_series(series_name, list(series.elements), series.values)
+        return self.workspace.scenarios.get(writer.commit(message, step="import"))
+
+    def get(self, reference: str) -> VersionRecord:
+        """Return a version by name (newest), ``name@number``, id or start of an id."""
+        return self.workspace.scenarios.get(reference)
+
+    def read(self, reference: str) -> ScenarioReader:
+        """Return a reader of a version's tables, series and grid."""
+        return self.workspace.reader(reference)
+
+
+class Run:
+    """A business request: its progress, its results."""
+
+    def __init__(
+        self, workspace: Workspace, trace_id: str, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.workspace, self.trace_id = workspace, trace_id
+        self._process = process
+
+    def wait(self, timeout_s: float | None = None) -> Run:
+        """Wait for the process of this run to end.
+
+        Raises
+        ------
+        RunFailedError
+            With the end of its log when it failed.
+        subprocess.TimeoutExpired
+            When it is still running after `timeout_s`.
+        """
+        if self._process is not None and self._process.wait(timeout_s) != 0:
+            raise RunFailedError(f"run {self.trace_id} failed; its last lines:\n{self._tail()}")
+        return self
+
+    def _tail(self) -> str:
+        path = self.workspace.settings.home / "logs" / f"{self.trace_id}.txt"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else "(no log)"
+
+    @property
+    def task_state(self) -> TaskState:
+        """State of the whole request."""
+        return self.workspace.ledger.task_set(self.trace_id).state
+
+    def log(self) -> list[LogLine]:
+        """Return the log lines of all tasks."""
+        return self.workspace.ledger.logs(self.trace_id)
+
+    def table6(self) -> list[Table6Row]:
+        """Return times and speed-up by stage, in the form of the paper's Table 6."""
+        return table6_rows(self.workspace, self.trace_id)
+
+    def table(self, step: str, name: str, columns: list[str] | None = None) -> pa.Table:
+        """Return a committed output of a step, over all its tasks."""
+        return self.workspace.results.table(self.trace_id, step, name, columns)
+
+    def state(self, step: str) -> State:
+        """Return the scenario version that a step made, as hourly states of elements."""
+        versions = self.workspace.scenarios.versions(trace_id=self.trace_id)
+        made = [version for version in versions if version.step == step]
+        if not made:
+            known = ", ".join(version.step for version in versions) or "none yet"
+            raise NotFoundError(f"run {self.trace_id} has no version of step {step!r}; it has: {known}")
+        return State(self.workspace.reader(made[-1].id))
+
+    @property
+    def n1(self) -> Contingencies:
+        """Results of N-1 verification, re-verified hours included."""
+        return Contingencies(self)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the HTML report and return its path."""
+        target = Path(path) if path else report_path(self.workspace.settings, self.trace_id)
+        write(collect(self.workspace, self.trace_id), target)
+        return target
+
+
+class State:
+    """Hourly states in a scenario version."""
+
+    def __init__(self, reader: ScenarioReader) -> None:
+        self.reader = reader
+
+    def bus(self, name: str) -> Element:
+        """Return a bus by name or id."""
+        return self._element("bus", name)
+
+    def unit(self, name: str) -> Element:
+        """Return a unit by name or id."""
+        return self._element("unit", name)
+
+    def load(self, name: str) -> Element:
+        """Return a load by name or id."""
+        return self._element("load", name)
+
+    def branch(self, name: str) -> Element:
+        """Return a line, transformer or equivalent branch by name or id."""
+        return self._element("branch", name)
+
+    def _element(self, kind: str, name: str) -> Element:
+        entities = self.reader.table("entity")
+        kinds = ["line", "transformer", "equivalent_branch"] if kind == "branch" else [kind]
+        of_kind = entities.filter(pc.is_in(entities["kind"], pa.array(kinds)))
+        match = of_kind.filter(pc.or_(pc.equal(of_kind["name"], name), pc.equal(of_kind["id"], name)))
+        if match.num_rows != 1:
+            near = [n for n in of_kind["name"].to_pylist() if name.lower() in n.lower()][:5]
+            hint = f"; similar: {', '.join(near)}" if near else ""
+            raise NotFoundError(f"{match.num_rows} {kind} elements are called {name!r}{hint}")
+        return Element(self.reader, kind, match["id"][0].as_py(), match["name"][0].as_py())
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element over the hours; each series of its kind is an attribute, e.g. ``bus.vm_pu``."""
+
+    reader: ScenarioReader
+    kind: str
+    id: str
+    name: str
+
+    def __getattr__(self, quantity: str) -> FloatArray:
+        if quantity.startswith("_") or f"{self.kind}.{quantity}" not in SERIES:
+            known = ", ".join(n.split(".")[1] for n in SERIES if n.startswith(f"{self.kind}."))
+            raise AttributeError(f"a {self.kind} has no series {quantity!r}; it has {known}")
+        return np.asarray(self.reader.aligned(f"{self.kind}.{quantity}", [self.id])[:, 0])
+
+
+@dataclass(frozen=True)
+class Contingencies:
+    """N-1 results of a run."""
+
+    run: Run
+
+    def pairs(self, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows of all (hour, contingency) pairs."""
+        return self.run.table("n1_verification", "pairs", columns)
+
+    def counts(self) -> dict[str, int]:
+        """Return pairs by class."""
+        outcome = np.bincount(self.pairs(["outcome"])["outcome"].to_numpy(), minlength=3)
+        return dict(zip(("converged", "islanded", "diverged"), map(int, outcome), strict=True))
+
+    def worst(self, count: int = 10) -> pa.Table:
+        """Return the pairs with the highest loading, with names; diverged ones first."""
+        table = self.pairs()
+        severity = np.nan_to_num(table["loading_max"].to_numpy(), nan=np.inf)
+        top = table.take(np.argsort(-severity, kind="stable")[:count])
+        grid, _ = self.run.state("n1_verification").reader.grid()
+        branch, bus = grid.network.branch_name, grid.network.bus_name
+        names = {
+            "contingency": branch[top["contingency"].to_numpy()],
+            "loading_branch": branch[top["loading_branch"].to_numpy()],
+            "vm_min_bus": bus[top["vm_min_bus"].to_numpy()],
+            "vm_max_bus": bus[top["vm_max_bus"].to_numpy()],
+        }
+        for column, values in names.items():
+            position = top.schema.get_field_index(column)
+            top = top.set_column(position, column, pa.array(values.tolist(), pa.string()))
+        return top

@@ -1,0 +1,200 @@
+"""Carry out one ledger task on a worker: claim, bind, run, commit. What Dask runs is `execute`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from bos_core.access.commit import commit_outputs
+from bos_core.access.workspace import Workspace
+from bos_core.index.ledger import AlreadyDone, Busy, Claim, Ledger
+from bos_core.index.records import LogLine, TaskRecord
+from bos_core.objects.errors import BosError, FencedError, ProgramError
+from bos_core.objects.settings import Settings
+from bos_core.objects.task import ContextFilter, Receipt, TaskSetContext, TaskState, task_set_scope
+from bos_core.programs import registry
+from flows.request import PlanRequest
+from flows.step import Job
+from flows.steps import STEPS
+
+LEASE_S = 120.0
+_LOG_LINES_MAX = 2_000
+
+_log = logging.getLogger("bos")
+
+
+def holder() -> str:
+    """Name this process: host, pid and its start time, so that a recycled pid is not mistaken for it."""
+    pid = os.getpid()
+    return f"{platform.node()}/{pid}/{psutil.Process(pid).create_time():.2f}"
+
+
+def is_alive(name: str) -> bool:
+    """Whether a holder still runs; a holder on another host is taken for alive until its lease ends."""
+    host, _, rest = name.partition("/")
+    pid, _, started = rest.partition("/")
+    if host != platform.node():
+        return True
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 1.0
+    except (psutil.Error, ValueError):
+        return False
+
+
+def execute(task_id: str, settings: Settings, request: PlanRequest, *before: Receipt) -> Receipt:
+    """Carry out a task unless the ledger says that it is done; never raises for what a task can do wrong.
+
+    Parameters
+    ----------
+    task_id : str
+    settings : Settings
+    request : PlanRequest
+    before : Receipt
+        Of the predecessors; if one did not succeed, the task waits (stays pending).
+    """
+    workspace = Workspace.open(settings)
+    missing = [receipt for receipt in before if receipt.state is not TaskState.SUCCESS]
+    if missing:
+        record = workspace.ledger.task(task_id)
+        return Receipt(task_id, record.state, record.attempt, False, 0, 0, 0, "a predecessor did not succeed")
+    claim = _claim(workspace.ledger, task_id)
+    if isinstance(claim, AlreadyDone):
+        return claim.receipt
+    record = workspace.ledger.task(task_id)
+    context = workspace.ledger.task_set(record.task_set).context
+    with task_set_scope(context, task_id), _logging_to(workspace.ledger, context, record, claim.attempt):
+        return _attempt(workspace, request, record, context, claim)
+
+
+def _claim(ledger: Ledger, task_id: str) -> Claim | AlreadyDone:
+    """Claim, waiting for a live holder and taking over from a dead one."""
+    while True:
+        claim = ledger.claim(task_id, holder(), LEASE_S)
+        if not isinstance(claim, Busy):
+            return claim
+        if not is_alive(claim.holder):
+            record = ledger.task(task_id)
+            held = {t.holder for t in ledger.tasks(record.task_set, states=[TaskState.EXECUTING])}
+            ledger.release_dead(record.task_set, held - {claim.holder})
+            continue
+        time.sleep(min(1.0, claim.remaining_s))
+
+
+def _attempt(
+    workspace: Workspace, request: PlanRequest, record: TaskRecord, context: TaskSetContext, claim: Claim
+) -> Receipt:
+    start = time.perf_counter()
+    try:
+        program = registry.resolve(record.slot, record.program)
+        if program.digest != record.program_digest:
+            raise ProgramError(
+                f"program {record.slot}/{record.program} has changed since the task was registered; start a new run"
+            )
+        job = Job(record, workspace, request, program, workspace.ledger.depends_on(record.id))
+        _log.info("%s %s starts, attempt %d", record.step, record.chunk, claim.attempt)
+        with _renewing(workspace.ledger, claim):
+            tables = STEPS[record.step].carry_out(job)
+            return commit_outputs(
+                workspace.store,
+                workspace.ledger,
+                record,
+                claim.attempt,
+                tables,
+                context,
+                wall_s=time.perf_counter() - start,
+                io_s=job.io_s,
+                peak_rss_mb=_peak_rss_mb(),
+            )
+    except FencedError as error:
+        _log.warning("attempt %d of %s was overtaken: %s", claim.attempt, record.chunk, error)
+        return workspace.ledger.task(record.id).receipt()
+    except Exception as error:
+        message = str(error) if isinstance(error, BosError) else repr(error)
+        _log.error(
+            "%s %s failed: %s", record.step, record.chunk, message, exc_info=not isinstance(error, BosError)
+        )
+        return workspace.ledger.finish(
+            record.id,
+            claim.attempt,
+            TaskState.FAILED,
+            wall_s=time.perf_counter() - start,
+            peak_rss_mb=_peak_rss_mb(),
+            message=message,
+        )
+
+
+def _peak_rss_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextmanager
+def _renewing(ledger: Ledger, claim: Claim) -> Iterator[None]:
+    """Renew the lease while the block runs; a lost claim is found out when the attempt finishes."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(LEASE_S / 3):
+            try:
+                ledger.renew(claim.task_id, claim.attempt, LEASE_S)
+            except BosError as error:
+                _log.warning("lease of %s not renewed: %s", claim.task_id, error)
+
+    thread = threading.Thread(target=renew, name="bos-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+class _LedgerHandler(logging.Handler):
+    """Collects the log lines of one attempt; the ledger keeps them with trace id and task."""
+
+    def __init__(self, ledger: Ledger, context: TaskSetContext, record: TaskRecord, attempt: int) -> None:
+        super().__init__(logging.INFO)
+        self.addFilter(ContextFilter())
+        self._ledger, self._context, self._task, self._attempt = ledger, context, record, attempt
+        self._lines: list[LogLine] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._lines) < _LOG_LINES_MAX:
+            text = self.format(record)
+            self._lines.append(
+                LogLine(
+                    self._context.trace_id,
+                    self._task.id,
+                    self._attempt,
+                    record.levelname,
+                    record.name,
+                    text,
+                    record.created,
+                )
+            )
+
+    def write(self) -> None:
+        self._ledger.log(self._lines)
+        self._lines = []
+
+
+@contextmanager
+def _logging_to(ledger: Ledger, context: TaskSetContext, record: TaskRecord, attempt: int) -> Iterator[None]:
+    handler = _LedgerHandler(ledger, context, record, attempt)
+    loggers = [logging.getLogger(name) for name in ("bos", "bos_core", "slots", "flows")]
+    for logger in loggers:
+        logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.write()

@@ -1,0 +1,74 @@
+"""The planning chain: seven steps, in order, as one Prefect flow of subflows."""
+
+from __future__ import annotations
+
+from prefect import flow, tags
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
+from bos_core.access.workspace import Workspace
+from bos_core.objects.settings import Settings
+from bos_core.objects.task import TaskState, task_set_scope
+from bos_core.report.collection import collect, report_path, table6_rows
+from bos_core.report.page import write
+from bos_core.report.tables import table6_cells
+from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
+from flows.request import PlanRequest, StepName
+from flows.step_flows import STEP_FLOWS, TraceId, Version
+from flows.task_set import open_task_set
+
+SIMULATION_STEPS: tuple[StepName, ...] = ("unit_commitment", "active_dispatch", "reactive_dispatch")
+
+
+@flow(
+    name="planning-chain",
+    flow_run_name="planning {request.scenario} {request.horizon.hours} h",
+    task_runner=GovernedDaskTaskRunner(),
+    persist_result=False,
+)
+def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
+    """Plan a horizon: model, snapshot, equivalence, states, simulation, N-1 verification, adjustment.
+
+    A trace id of an earlier run resumes it: what its ledger calls finished is not computed again.
+
+    Returns
+    -------
+    str
+        Trace id of the run.
+    """
+    workspace = Workspace.open(Settings.load())
+    context = open_task_set(workspace, request, trace_id, "planning-chain")
+    version = workspace.scenarios.get(request.scenario).id
+    with tags(f"trace:{context.trace_id}", f"scenario:{request.scenario}"), task_set_scope(context):
+        try:
+            for name in request.steps():
+                if name in SIMULATION_STEPS[1:] and name != request.from_step:
+                    continue
+                if name in SIMULATION_STEPS:
+                    version = annual_simulation(request, context.trace_id, version)
+                else:
+                    version = STEP_FLOWS[name](request, context.trace_id, version)
+        except BaseException as error:
+            workspace.ledger.set_task_set_state(context.trace_id, TaskState.FAILED, str(error) or "interrupted")
+            raise
+        _publish(workspace, context.trace_id)
+    workspace.ledger.set_task_set_state(context.trace_id, TaskState.SUCCESS)
+    return context.trace_id
+
+
+@flow(name="step-5-annual-simulation", task_runner=GovernedDaskTaskRunner(), persist_result=False)
+def annual_simulation(request: PlanRequest, trace_id: TraceId, version: Version) -> str:
+    """Simulate the horizon on three levels: unit commitment, active dispatch, reactive dispatch."""
+    for name in SIMULATION_STEPS:
+        if name in request.steps():
+            version = STEP_FLOWS[name](request, trace_id, version)
+    return version
+
+
+def _publish(workspace: Workspace, trace_id: str) -> None:
+    """Write the report and show Table 6 and its link in Prefect's UI."""
+    cells = table6_cells(table6_rows(workspace, trace_id))
+    rows = [dict(zip(cells.header, row, strict=True)) for row in cells.rows]
+    create_table_artifact(rows, key="table-6", description=f"Time by stage, run {trace_id}")
+    path = report_path(workspace.settings, trace_id)
+    write(collect(workspace, trace_id), path)
+    create_link_artifact(path.as_uri(), key="report", link_text="Report", description=f"Report of run {trace_id}")
