@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
-from bos_core.exchange import import_grid
-from bos_core.exchange.model import ImportedGrid
+from bos_core.exchange import export_grid, import_grid
+from bos_core.exchange.model import ImportedGrid, Series
 from bos_core.grid.model import FloatArray
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError
-from bos_core.objects.ontology import SERIES
+from bos_core.objects.ontology import SERIES, TABLES
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
 from bos_core.report.collection import collect, report_path, table6_rows
@@ -115,7 +115,7 @@ class Bos:
                 [*command, "--trace-id", trace_id],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **_environment(settings)},
+                env={**os.environ, **environment(settings)},
                 start_new_session=True,
             )
         return Run(self.workspace, trace_id, process)
@@ -129,7 +129,7 @@ class Bos:
         return Run(self.workspace, self.workspace.ledger.task_set(trace_id).trace_id)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """Return the settings as the environment of a child process; secrets go nowhere else."""
     options = settings.store_options
     plain = options.model_dump(mode="json") | {
@@ -173,6 +173,16 @@ class Scenarios:
         for series_name, series in imported.series.items():
             writer.put_series(series_name, list(series.elements), series.values)
         return self.workspace.scenarios.get(writer.commit(message, step="import"))
+
+    def export(self, reference: str, path: Path) -> None:
+        """Write a version to a file; the suffix decides the format (.zip keeps everything)."""
+        reader = self.workspace.reader(reference)
+        series = {name: reader.series(name) for name in reader.series_names()}
+        export_grid(
+            {name: reader.table(name) for name in TABLES},
+            path,
+            {name: Series(name, tuple(s.ids.tolist()), s.values) for name, s in series.items()},
+        )
 
     def get(self, reference: str) -> VersionRecord:
         """Return a version by name (newest), ``name@number``, id or start of an id."""

@@ -1,0 +1,529 @@
+"""The `bos` command. Thin: it parses, calls the API and shows; errors come without a traceback."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bos_core.objects.errors import BosError, Finding, OptionError
+from bos_core.objects.settings import Settings
+
+DEMO_GRID = "1-complete_data-mixed-all-0-no_sw"
+DEMO_NAME = "simbench-complete"
+DEMO_HOURS = 168
+
+app = typer.Typer(
+    name="bos",
+    help="A business operating system for power-system planning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+Reference = Annotated[str, typer.Argument(help="Trace id of the run or the start of it; default: the newest.")]
+
+
+def main() -> None:
+    """Run the command; exit code 0 only when everything went well."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run the command with these arguments and return its exit code; never shows a traceback."""
+    try:
+        app(args=arguments, standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        err.print("interrupted; finished tasks are kept, `bos run ... --resume` goes on")
+        return 130
+    except BosError as error:
+        err.print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
+        return error.exit_code
+    except Exception as error:
+        return _explain(error)
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    """Show what is not one of our own errors: usage, or a surprise whose traceback goes to a file."""
+    if hasattr(error, "format_message"):
+        err.print(f"[bold red]error:[/] {_escaped(error.format_message())}; see `bos --help`", highlight=False)
+        return 2
+    cause = error.__cause__ or error.__context__
+    for candidate in (error, cause):
+        if isinstance(candidate, BosError):
+            err.print(f"[bold red]error:[/] {_escaped(str(candidate))}", highlight=False)
+            return candidate.exit_code
+    path = Settings.load().home / "logs" / "unexpected-error.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(traceback.format_exc())
+        where = f"; details in {path}"
+    except OSError:
+        where = ""
+    err.print(f"[bold red]unexpected error:[/] {_escaped(repr(error))}{where}", highlight=False)
+    return 70
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _prepare(settings: Settings) -> None:
+    """Set up this process for flows: Prefect's own settings, and where workers find the workspace."""
+    from bos_core.api import environment
+    from bos_core.scheduling.prefect_environment import apply
+
+    apply(settings.home)
+    os.environ.update(environment(settings))
+
+
+def _business(name: str) -> Any:
+    """Return a business flow by name; flows are found by entry point, the core never imports them."""
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.businesses")}
+    if name not in entries:
+        known = ", ".join(sorted(entries))
+        raise OptionError((Finding("business", (name,), "does not exist", f"known: {known}"),))
+    return entries[name].load()
+
+
+class _Terminal:
+    """Shows the progress of the steps in the terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._bars = progress, {}  # type: Progress, dict[str, TaskID]
+
+    def started(self, step: str, title: str, subtasks: int) -> None:
+        self._bars[step] = self._progress.add_task(title, total=subtasks, message="")
+
+    def advanced(self, step: str, subtasks: int) -> None:
+        self._progress.advance(self._bars[step], subtasks)
+
+    def finished(self, step: str, message: str) -> None:
+        self._progress.update(self._bars[step], message=message)
+        self._progress.stop_task(self._bars[step])
+
+
+@contextmanager
+def _progress() -> Iterator[_Terminal]:
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[message]}", style="dim"),
+    )
+    with Progress(*columns, console=out, refresh_per_second=4) as progress:
+        yield _Terminal(progress)
+
+
+@app.command()
+def demo(
+    hours: Annotated[int, typer.Option(help="Hours to plan.")] = DEMO_HOURS,
+    start: Annotated[str, typer.Option(help="First hour: number or date, e.g. 01-18.")] = "01-18",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last, unfinished demo.")] = False,
+) -> None:
+    """Run the planning chain for one week on a grid of 34,479 buses that comes with the packages."""
+    from bos_core.api import connect
+
+    bos = connect()
+    known = {s.name for s in bos.workspace.scenarios.scenarios() if s.versions}
+    if DEMO_NAME not in known:
+        with out.status(f"importing {DEMO_GRID} ..."):
+            _show_notes(_import(DEMO_GRID, DEMO_NAME, None))
+    first = bos.workspace.scenarios.versions(DEMO_NAME)[0]
+    request = {"scenario": first.label, "horizon": {"start_hour": hour_of(start), "hours": hours}}
+    _carry_out("planning-chain", request, _last_unfinished() if resume else "")
+
+
+@app.command()
+def run(
+    business: Annotated[str, typer.Argument(help="What to run: planning-chain.")] = "planning-chain",
+    grid: Annotated[
+        str, typer.Option(help="Scenario name or version; or a grid file, folder or SimBench code to import.")
+    ] = "",
+    hours: Annotated[int, typer.Option(help="Hours to plan; 8760 is the year.")] = 168,
+    start: Annotated[str, typer.Option(help="First hour of the year: number, or date like 01-18.")] = "0",
+    from_step: Annotated[str, typer.Option(help="First step; earlier ones are taken from the scenario.")] = "",
+    to_step: Annotated[str, typer.Option(help="Last step.")] = "",
+    program: Annotated[list[str] | None, typer.Option(help="slot=program, may be repeated.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Field of the request, e.g. base_kv_min=380.")
+    ] = None,
+    overlay: Annotated[Path | None, typer.Option(help="Overlay file for an import.")] = None,
+    resume: Annotated[
+        str, typer.Option(help="Go on with this run (trace id, or 'last'); finished tasks are kept.")
+    ] = "",
+    request: Annotated[str, typer.Option(help="The whole request as JSON.", hidden=True)] = "",
+    trace_id: Annotated[str, typer.Option(help="Trace id to use.", hidden=True)] = "",
+) -> None:
+    """Run a business, e.g. the planning chain, in this terminal."""
+    from bos_core.api import connect
+
+    bos = connect()
+    if resume:
+        record = bos.workspace.ledger.task_set(_last_unfinished() if resume == "last" else resume)
+        _carry_out(record.business, dict(record.parameters), record.trace_id)
+        return
+    if request:
+        _carry_out(business, json.loads(request), trace_id)
+        return
+    if not grid:
+        raise OptionError((Finding("option", ("--grid",), "is missing", "name a scenario or a grid to import"),))
+    scenario = _scenario(grid, overlay)
+    wanted: dict[str, Any] = {
+        "scenario": scenario,
+        "horizon": {"start_hour": hour_of(start), "hours": hours},
+        "programs": dict(_pair(item, "--program") for item in program or []),
+        **{key: _value(value) for key, value in (_pair(item, "--set") for item in set_ or [])},
+    }
+    if from_step:
+        wanted["from_step"] = from_step
+    if to_step:
+        wanted["to_step"] = to_step
+    _carry_out(business, wanted, trace_id)
+
+
+def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
+    from bos_core.api import connect
+
+    settings = Settings.load()
+    _prepare(settings)
+    flow = _business(business)
+    bos = connect()
+    parsed = _validated(flow, request)
+    logging.getLogger("prefect").setLevel(logging.ERROR)
+    from importlib import import_module
+
+    watched_by = import_module(flow.fn.__module__.split(".")[0] + ".progress").watched_by
+    with _progress() as terminal, watched_by(terminal):
+        made = flow(parsed, trace_id)
+    _show_result(bos.open(made))
+
+
+def _validated(flow: Any, request: dict[str, Any]) -> Any:
+    """Validate a request against the flow's parameter model; all findings at once."""
+    import typing
+
+    from pydantic import ValidationError
+
+    model = typing.get_type_hints(flow.fn)["request"]
+    try:
+        return model.model_validate(request)
+    except ValidationError as error:
+        findings = []
+        for item in error.errors(include_url=False):
+            field = ".".join(map(str, item["loc"]))
+            problem = str(item["msg"]).removeprefix("Value error, ")
+            findings.append(Finding("request", (), f"{problem} (got {item['input']!r})", "correct it", field))
+        raise OptionError(tuple(findings)) from None
+
+
+def _show_result(run: Any) -> None:
+    from bos_core.report.collection import collect
+    from bos_core.report.tables import table6, violations
+
+    data = collect(run.workspace, run.trace_id)
+    out.print(table6(data.table6))
+    figures = data.figures
+    if figures.pairs_verified is not None:
+        out.print(
+            f"N-1: {figures.pairs_verified:,} pairs verified: {figures.pairs_converged:,} converged, "
+            f"{figures.pairs_islanded:,} islanded, {figures.pairs_diverged:,} diverged; pairs with violations "
+            f"{figures.violations_before:,} before and {figures.violations_after} after adjustment of "
+            f"{figures.hours_adjusted} hours"
+        )
+    if data.security is not None and data.security.remaining is not None:
+        out.print(violations(data.security.remaining))
+    for warning in data.head.warnings:
+        out.print(f"[yellow]note:[/] {_escaped(warning)}")
+    out.print(f"run     {run.trace_id}")
+    out.print(f"report  {run.report()}", soft_wrap=True)
+
+
+def hour_of(text: str) -> int:
+    """Return the hour of the year of a number or a date ``MM-DD`` (29 February does not exist)."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        date = dt.datetime.strptime(f"2015-{text}", "%Y-%m-%d")
+    except ValueError:
+        raise OptionError(
+            (Finding("option", ("--start",), f"{text!r} is no hour and no date", "give 0 to 8759, or MM-DD"),)
+        ) from None
+    return (date - dt.datetime(2015, 1, 1)).days * 24
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise OptionError((Finding("option", (option,), f"{text!r} is no pair", "write key=value"),))
+    return key, value
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _scenario(grid: str, overlay: Path | None) -> str:
+    """Return a version label: of a known scenario, or of the import of a grid."""
+    from bos_core.api import connect
+    from bos_core.objects.errors import NotFoundError
+
+    bos = connect()
+    try:
+        return bos.scenarios.get(grid).label
+    except NotFoundError:
+        pass
+    with out.status(f"importing {grid} ..."):
+        label, notes = _import(grid, None, overlay)
+    _show_notes((label, notes))
+    return label
+
+
+def _import(source: str, name: str | None, overlay: Path | None) -> tuple[str, tuple[Any, ...]]:
+    from bos_core.api import connect
+    from bos_core.exchange import import_grid
+
+    imported = import_grid(source, overlay=overlay)
+    version = connect().scenarios.add(imported, name or Path(source).stem, f"imported from {Path(source).name}")
+    return version.label, imported.notes
+
+
+def _show_notes(imported: tuple[str, tuple[Any, ...]]) -> None:
+    label, notes = imported
+    out.print(f"imported as [bold]{label}[/]")
+    for note in notes:
+        out.print(f"  [dim]{_escaped(str(note))}[/]")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="Grid file or folder, SimBench code, or pandapower:NAME.")],
+    name: Annotated[str, typer.Option(help="Scenario name; default: the file's name.")] = "",
+    overlay: Annotated[Path | None, typer.Option(help="File with costs, ramps, HVDC lines, ... to add.")] = None,
+) -> None:
+    """Import a grid as a new scenario version."""
+    with out.status(f"importing {file} ..."):
+        imported = _import(file, name or None, overlay)
+    _show_notes(imported)
+
+
+@app.command()
+def export(
+    scenario: Annotated[str, typer.Argument(help="Scenario version to export.")],
+    path: Annotated[Path, typer.Argument(help="Target: .zip (everything), .json (pandapower), .m (MATPOWER).")],
+) -> None:
+    """Export a scenario version to a file."""
+    from bos_core.api import connect
+
+    connect().scenarios.export(scenario, path)
+    out.print(f"wrote {path}")
+
+
+@app.command()
+def scenarios() -> None:
+    """List scenarios and their versions."""
+    from bos_core.api import connect
+
+    table = Table("version", "made by", "step", "message")
+    workspace = connect().workspace
+    for version in workspace.scenarios.versions():
+        table.add_row(version.label, version.trace_id[:8], version.step, version.message)
+    out.print(table)
+
+
+@app.command()
+def programs(slot: Annotated[str, typer.Argument(help="Only this slot.")] = "") -> None:
+    """List the programs of the slots and their parameters."""
+    from bos_core.programs import registry
+
+    table = Table("slot", "program", "version", "title", "parameters")
+    for name in [slot] if slot else registry.slots():
+        promise = registry.contract(name)
+        for program_name in registry.program_names(name):
+            program = registry.resolve(name, program_name)
+            mark = " (default)" if program_name == promise.default else ""
+            fields = program.manifest.parameters.model_fields
+            table.add_row(
+                name,
+                program_name + mark,
+                program.manifest.version,
+                program.manifest.title,
+                ", ".join(f"{key}={field.default}" for key, field in fields.items()),
+            )
+    out.print(table)
+
+
+@app.command()
+def ps(limit: Annotated[int, typer.Option(help="How many runs.")] = 20) -> None:
+    """List runs and the state of their tasks."""
+    from bos_core.api import connect
+
+    table = Table("run", "business", "scenario", "user", "started", "state", "tasks", "message")
+    ledger = connect().workspace.ledger
+    for record in ledger.task_sets(limit):
+        counts = {state.value: count for state, count in ledger.counts(record.trace_id).items() if count}
+        table.add_row(
+            record.trace_id[:8],
+            record.business,
+            record.scenario,
+            record.user,
+            dt.datetime.fromtimestamp(record.created_s).strftime("%Y-%m-%d %H:%M"),
+            record.state.value,
+            ", ".join(f"{count} {state}" for state, count in counts.items()),
+            record.message[:80],
+        )
+    out.print(table)
+
+
+@app.command()
+def logs(
+    run: Reference = "",
+    task: Annotated[str, typer.Option(help="Only this task id.")] = "",
+    limit: Annotated[int, typer.Option(help="How many lines.")] = 1000,
+) -> None:
+    """Show the log lines of a run's tasks; each carries the trace id."""
+    from bos_core.api import connect
+
+    ledger = connect().workspace.ledger
+    trace = ledger.task_set(run or _newest()).trace_id
+    for line in ledger.logs(trace, task or None, limit):
+        stamp = dt.datetime.fromtimestamp(line.created_s).strftime("%H:%M:%S")
+        text = f"{stamp} {trace[:8]} {line.task[:8]}/{line.attempt} {line.level:<7} {line.logger}: {line.message}"
+        out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    run: Reference = "",
+    output: Annotated[Path | None, typer.Option(help="Where to write the HTML file.")] = None,
+) -> None:
+    """Write the HTML report of a run; show Table 6 and what is still violated."""
+    from bos_core.api import connect
+
+    bos = connect()
+    found = bos.open(run or _newest())
+    _show_result(found)
+    if output:
+        out.print(f"report  {found.report(output)}", soft_wrap=True)
+
+
+@app.command()
+def trace(
+    run: Reference = "",
+    step: Annotated[str, typer.Option(help="Step whose results are traced.")] = "",
+    hour: Annotated[int | None, typer.Option(help="Only results of this hour.")] = None,
+) -> None:
+    """Show where results come from: task, attempt, program, scenario version, user."""
+    from bos_core.api import connect
+
+    bos = connect()
+    found = bos.open(run or _newest())
+    ledger = bos.workspace.ledger
+    record = ledger.task_set(found.trace_id)
+    out.print(f"run {record.trace_id} of {record.business}, user {record.user}, project {record.project}")
+    out.print(f"scenario {record.scenario}, request {json.dumps(record.parameters)}", soft_wrap=True)
+    table = Table("step", "chunk", "attempt", "program", "digest", "input version", "outputs")
+    for item in ledger.tasks(record.trace_id, step or None):
+        low, high = item.parameters.get("start"), item.parameters.get("stop")
+        if hour is not None and low is not None and not low <= hour < high:
+            continue
+        version = bos.workspace.scenarios.get(item.scenario_version)
+        outputs = ledger.task_outputs(item.id)
+        table.add_row(
+            item.step,
+            item.chunk,
+            str(item.attempt),
+            f"{item.slot}/{item.program} {item.program_version}",
+            item.program_digest[:12],
+            version.label,
+            ", ".join(f"{o.name} ({o.rows} rows, {o.content_digest[:8]})" for o in outputs[:4])
+            + (f" +{len(outputs) - 4} more" if len(outputs) > 4 else ""),
+        )
+    out.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Check index, store, slots and solvers; say what is wrong and what to do."""
+    import shutil
+
+    from bos_core.access.workspace import check_workspace
+    from bos_core.programs import registry
+
+    findings = list(check_workspace(Settings.load()))
+    for slot in registry.slots():
+        for name in registry.program_names(slot):
+            try:
+                registry.resolve(slot, name)
+            except (ImportError, BosError) as error:
+                findings.append(Finding("program", (f"{slot}/{name}",), str(error), "install what it needs"))
+    if shutil.which("glpsol") is None:
+        findings.append(
+            Finding("solver", ("glpk",), "glpsol is not on the path", "install glpk-utils to use GLPK programs")
+        )
+    for finding in findings:
+        out.print(f"[yellow]•[/] {_escaped(str(finding))}")
+    if findings:
+        raise typer.Exit(1)
+    out.print("index, store, slots and solvers are in order")
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+) -> None:
+    """Start Prefect's server, the work pool, a worker and the deployments; stop with Ctrl-C."""
+    settings = Settings.load()
+    _prepare(settings)
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.services")}
+    entries["up"].load()(settings, host=host, port=port)
+
+
+def _newest() -> str:
+    from bos_core.api import connect
+    from bos_core.objects.errors import NotFoundError
+
+    found = connect().workspace.ledger.task_sets(1)
+    if not found:
+        raise NotFoundError("there is no run yet; start one with `bos demo` or `bos run`")
+    return found[0].trace_id
+
+
+def _last_unfinished() -> str:
+    from bos_core.api import connect
+    from bos_core.objects.errors import NotFoundError
+    from bos_core.objects.task import TaskState
+
+    for record in connect().workspace.ledger.task_sets():
+        if record.state is not TaskState.SUCCESS:
+            return record.trace_id
+    raise NotFoundError("no unfinished run to resume; `bos ps` lists the runs")
+
+
+if __name__ == "__main__":
+    main()
