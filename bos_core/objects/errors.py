@@ -126,6 +126,12 @@ class RunFailedError(BosError):
     exit_code: ClassVar[int] = 7
 
 
+class ServiceError(BosError):
+    """A service that BOS runs or needs (Prefect, Docker, a graph) did not start or cannot be reached."""
+
+    exit_code: ClassVar[int] = 8
+
+
 def raise_if_any(findings: Sequence[Finding], error: type[InputError] = InputError) -> None:
     """Raise `error` with all `findings`, or return when there are none."""
     if findings:
