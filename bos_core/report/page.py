@@ -1,0 +1,152 @@
+"""The report as one HTML file that works offline: plotly.js, data and styles are inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from bos_core.objects.errors import StorageError
+from bos_core.report.blocks import (
+    ContingencyExplorer,
+    Explorer,
+    Figure,
+    PackStore,
+    Paragraph,
+    Section,
+    TableBlock,
+)
+from bos_core.report.charts import TimeAxis
+from bos_core.report.data import ReportData, check
+from bos_core.report.palette import SCALES
+from bos_core.report.sections_method import annual_section, method_section
+from bos_core.report.sections_operation import (
+    commitment_section,
+    costs_section,
+    dispatch_section,
+    network_use_section,
+)
+from bos_core.report.sections_overview import key_figures, network_section, provenance_section, table6_section
+from bos_core.report.sections_schedule import schedule_section
+from bos_core.report.sections_security import adjustment_section, contingency_section, security_section
+
+
+def render(data: ReportData) -> str:
+    """Return the report as one self-contained HTML page.
+
+    What the data lack is named in its section; arrays that do not fit each other raise InputError with all
+    findings.
+    """
+    check(data)
+    time = TimeAxis(data.head.start, data.head.hours)
+    store = PackStore()
+    with np.errstate(all="ignore"):
+        sections = _sections(data, store)
+    specs = {}
+    for section in sections:
+        for position, block in enumerate(section.blocks):
+            if isinstance(block, Figure | Explorer | ContingencyExplorer):
+                specs[f"{section.id}-{position}"] = block.spec()
+    page = {
+        "start": time.iso(0),
+        "hours": data.head.hours,
+        "leap_hour": time.leap_hour,
+        "scales": SCALES,
+        "charts": specs,
+        "packs": {name: pack.header() for name, pack in store.packs.items()},
+    }
+    text: str = _template().render(
+        head=data.head,
+        start=time.label(0),
+        end=time.label(data.head.hours - 1),
+        figures=key_figures(data.figures),
+        sections=sections,
+        kind=_kind,
+        packs=store.packs,
+        page=_script_json(page),
+        plotly=_inline(get_plotlyjs()),
+        style=_resource("report.css"),
+        script=_inline(_resource("report.js")),
+    )
+    return text
+
+
+def write(data: ReportData, path: str | os.PathLike[str]) -> Path:
+    """Write the report to a local file, whole or not at all, and return its path.
+
+    Raises
+    ------
+    StorageError
+        When the file cannot be written.
+    """
+    target = Path(path)
+    text = render(data)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise StorageError(f"report {target}: {error.strerror}; choose a directory that can be written") from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise StorageError(f"report {target}: {error.strerror}; free space or choose another directory") from error
+    return target
+
+
+def _sections(data: ReportData, store: PackStore) -> list[Section]:
+    return [
+        table6_section(data),
+        network_section(data),
+        schedule_section(data, store),
+        contingency_section(data, store),
+        dispatch_section(data),
+        costs_section(data),
+        network_use_section(data),
+        commitment_section(data, store),
+        security_section(data),
+        adjustment_section(data),
+        method_section(data),
+        annual_section(data),
+        provenance_section(data),
+    ]
+
+
+def _kind(block: object) -> str:
+    if isinstance(block, Paragraph):
+        return "paragraph"
+    return "table" if isinstance(block, TableBlock) else "chart"
+
+
+def _script_json(value: object) -> str:
+    """JSON that may stand in a script element: no tag can close it."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _inline(script: str) -> str:
+    """Script text that may stand in a script element."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _resource(name: str) -> str:
+    return (files("bos_core.report") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template():  # type: ignore[no-untyped-def]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_resource("template.html"))
