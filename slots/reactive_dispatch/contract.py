@@ -40,7 +40,9 @@ class Outputs:
     residual_pu: Annotated[FloatArray, Array(_HOUR, "p.u.", "power-flow mismatch of the answer", finite=False)]
     iterations: Annotated[IntArray, Array(_HOUR, "1", "", "i", 0)]
     losses_mw: Annotated[FloatArray, Array(_HOUR, "MW", "active losses", finite=False)]
-    slack_p_mw: Annotated[FloatArray, Array(_HOUR, "MW", "balance taken by the slack units", finite=False)]
+    slack_p_mw: Annotated[
+        FloatArray, Array(_HOUR, "MW", "change of the scheduled P that the balance needed", finite=False)
+    ]
     voltage_excess_pu: Annotated[FloatArray, Array(_HOUR, "p.u.", "sum outside the limits", finite=False)]
     loading_excess: Annotated[FloatArray, Array(_HOUR, "1", "sum above the limits", finite=False)]
 
@@ -69,6 +71,6 @@ CONTRACT = SlotContract(
     summary="Set voltages, reactive power, taps and shunts so that every hour is AC-feasible.",
     inputs=Inputs,
     outputs=Outputs,
-    default="ipopt_rpd",
+    default="barrier_rpd",
     verify=verify,
 )
