@@ -107,8 +107,8 @@ class Plant:
         """Pairs of columns of which at most one may be positive."""
         self.directions = np.zeros(0, np.int64)
         """Binary columns that `settle_rivals` added."""
-        self.energy: list[tuple[IntArray, IntArray, FloatArray]] = []
-        """Output of (unit,) as columns and factors (period, unit), for energy budgets."""
+        self.output: list[tuple[IntArray, list[Term]]] = []
+        """Output of (unit,) as terms of shape (period, unit), for energy budgets."""
 
     def inject(self, columns: IntArray, bus: IntArray, factor: FloatArray | float = 1.0) -> None:
         """Let columns (period, device) inject at their buses and count in the balance."""
@@ -134,7 +134,7 @@ class Plant:
         initial_on, initial_mw : (chosen,)
             State before the first period; NaN where the output is unknown.
         """
-        units, limits = self.grid.units, _pick(self.limits, unit)
+        units, limits = self.grid.units, pick_limits(self.limits, unit)
         low = np.minimum(units.p_mw_min[unit], high_mw)
         step, stop = waive_unreachable(low, high_mw, on, initial_mw, initial_on, limits)
         committable = units.committable[unit]
@@ -154,7 +154,7 @@ class Plant:
         up, down = self._settled_reserve(unit, on & committable, p, tight_low, tight_high)
         self._settled_ramps(p, up, down, (low, high), on & before & ~step, limits)
         self.inject(p, units.bus[unit])
-        self.energy.append((unit, p, np.ones(p.shape)))
+        self.output.append((unit, [(p, np.ones(p.shape))]))
         return SettledUnits(unit, p, tight_low, tight_high, int(step.sum() + stop.sum()))
 
     def _priced_output(
@@ -245,7 +245,7 @@ class Plant:
         model.offset += float((total * keys[:, 2]).sum() * h)
         self.inject(columns, keys[:, 0].astype(int))
         if budget.any():
-            self.energy.append((unit, columns, np.ones(columns.shape)))
+            self.output.append((unit, [(columns, np.ones(columns.shape))]))
         if self.reserve:
             self.down.append((columns, 1.0))
         return VariablePools(unit, pool, columns, available_mw)
@@ -298,12 +298,15 @@ class Plant:
     def add_budgets(self, energy_mwh_max: FloatArray, excess_eur_per_mwh: float) -> IntArray:
         """Add energy budgets of units over the horizon, priced when they cannot be kept; returns the slacks."""
         slacks = []
-        for unit, columns, factor in self.energy:
+        for unit, terms in self.output:
             chosen = np.flatnonzero(np.isfinite(energy_mwh_max[unit]))
             if chosen.size:
                 slack = self.model.add_columns((chosen.size,), 0.0, INF, excess_eur_per_mwh)
-                used = (columns[:, chosen].T, factor[:, chosen].T * self.period_h)
-                self.model.add_rows([used, (slack, -1.0)], -INF, energy_mwh_max[unit[chosen]], (chosen.size,))
+                used: list[Term] = [
+                    (columns[:, chosen].T, np.broadcast_to(factor, columns.shape)[:, chosen].T * self.period_h)
+                    for columns, factor in terms
+                ]
+                self.model.add_rows([*used, (slack, -1.0)], -INF, energy_mwh_max[unit[chosen]], (chosen.size,))
                 slacks.append(slack)
         return np.concatenate(slacks) if slacks else np.zeros(0, int)
 
@@ -359,7 +362,8 @@ def by_period(period: IntArray, columns: IntArray, n_period: int) -> Term:
     return present(padded)
 
 
-def _pick(limits: PeriodLimits, unit: IntArray) -> PeriodLimits:
+def pick_limits(limits: PeriodLimits, unit: IntArray) -> PeriodLimits:
+    """Return the limits of some units."""
     return PeriodLimits(**{name: value[unit] for name, value in vars(limits).items()})
 
 

@@ -1,0 +1,274 @@
+"""The tight three-binary model of unit commitment as whole arrays.
+
+On/off (u), start (v) and stop (w) as in Morales-Espana, Latorre & Ramos 2013; limits of output and of cost
+segments tightened by starts and stops as in Knueven, Ostrowski & Watson 2020. Output of a free unit is split
+into its minimum (with u) and what lies above (p).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bos_core.grid.model import BoolArray, FloatArray, IntArray
+from bos_core.grid.schedule import TOLERANCE_MW, waive_unreachable
+from slots.linear_model import INF, Term
+from slots.plant import Plant, Segments, pick_limits, present
+from slots.unit_commitment.contract import Inputs
+from slots.unit_commitment.start_costs import start_classes
+
+
+@dataclass(frozen=True, eq=False)
+class UnitRange:
+    """Limits of the free units, (period, free) unless said otherwise.
+
+    Attributes
+    ----------
+    low_mw, width_mw
+        Least output while on, and what may be added.
+    after_start_mw, before_stop_mw
+        By how much a start in the period, or a stop in the next one, lowers the upper limit.
+    step_waived
+        The ramp into the period has no limit, as no output could keep it.
+    first_stop_barred : (free,)
+        The output before the horizon is too high to stop at once.
+    """
+
+    low_mw: FloatArray
+    width_mw: FloatArray
+    after_start_mw: FloatArray
+    before_stop_mw: FloatArray
+    step_waived: BoolArray
+    first_stop_barred: BoolArray
+
+
+class FreeUnits:
+    """Units with a commitment to decide, added to a plant.
+
+    Attributes
+    ----------
+    unit : (free,)
+    u, v, w, p : (period, free)
+        Columns: on, start, stop, output above the minimum.
+    """
+
+    def __init__(
+        self, plant: Plant, inputs: Inputs, unit: IntArray, known: IntArray, loose: BoolArray, high_mw: FloatArray
+    ) -> None:
+        self.plant, self.inputs, self.unit = plant, inputs, unit
+        self.limits = pick_limits(plant.limits, unit)
+        self.shape = (inputs.load_p_mw.shape[0], unit.size)
+        self.known = known[:, unit]
+        self.min_up = np.where(loose[unit], 1, np.minimum(self.limits.min_up, self.shape[0]))
+        self.min_down = np.where(loose[unit], 1, np.minimum(self.limits.min_down, self.shape[0]))
+        self.initial_on = inputs.initial_on[unit].astype(float)
+        self.initial_p = np.where(inputs.initial_on, np.nan_to_num(inputs.initial_p_mw), 0.0)[unit]
+        self.range = self._range(high_mw[:, unit])
+        self._add_columns()
+        self._add_logic()
+        for columns, least, off in ((self.v, self.min_up, False), (self.w, self.min_down, True)):
+            self._add_minimum_times(columns, least, off)
+        self._add_start_classes()
+        self.up, self.down = self._add_reserve_columns()
+        self._add_upper_limits()
+        self._add_ramps()
+        self._add_segments()
+
+    def _range(self, high: FloatArray) -> UnitRange:
+        """Prepare output limits; steps that no output can take lose their limits."""
+        inputs, unit, limits = self.inputs, self.unit, self.limits
+        low = np.minimum(inputs.grid.units.p_mw_min[unit], high)
+        on = self.known != 0
+        if inputs.free_start:
+            initial_on, initial = on[0], np.full(unit.size, np.nan)
+        else:
+            initial_on, initial = inputs.initial_on[unit], self.initial_p
+        step, stop = waive_unreachable(low, high, on, initial, initial_on, limits)
+        service = inputs.in_service[:, unit]
+        stop |= ~service
+        after_start = np.maximum(high - np.maximum(limits.startup_mw, low), 0.0)
+        before_stop = np.maximum(high - np.maximum(limits.shutdown_mw, low), 0.0)
+        before_stop[:-1][stop[1:]] = 0.0
+        before_stop[-1] = 0.0
+        barred = initial_on & (initial > limits.shutdown_mw + TOLERANCE_MW) & ~stop[0]
+        return UnitRange(low, high - low, after_start, before_stop, step, barred)
+
+    def _add_columns(self) -> None:
+        model, units, h = self.plant.model, self.inputs.grid.units, self.inputs.period_h
+        free = self.known == -1
+        lower, upper = np.where(free, 0.0, self.known), np.where(free, 1.0, self.known)
+        no_load = units.no_load_eur_per_h[self.unit] * h
+        self.u = model.add_columns(self.shape, lower, upper, no_load, free & self.inputs.integer[self.unit])
+        cold = np.zeros(self.unit.size)
+        for i, unit in enumerate(self.unit):
+            cold[i] = start_classes(units, int(unit))[1].max(initial=0.0)
+        top = np.ones(self.shape)
+        first_w = np.where(self.range.first_stop_barred, 0.0, 1.0)
+        if self.inputs.free_start:
+            top[0] = first_w = np.zeros(self.unit.size)
+        self.v = model.add_columns(self.shape, 0.0, top, cold)
+        top_w = top.copy()
+        top_w[0] = first_w
+        self.w = model.add_columns(self.shape, 0.0, top_w, units.shutdown_eur[self.unit])
+        self.segments = Segments.of(self.inputs.grid, self.unit)
+        price = np.where(self.segments.single, self.segments.eur_per_mwh[:, 0], 0.0) * h
+        self.p = model.add_columns(self.shape, 0.0, self.range.width_mw, price)
+        bus = units.bus[self.unit]
+        self.plant.inject(self.p, bus)
+        self.plant.inject(self.u, bus, self.range.low_mw)
+        self.plant.output.append((self.unit, [(self.p, 1.0), (self.u, self.range.low_mw)]))
+
+    def _add_logic(self) -> None:
+        """u(t) - u(t-1) = v(t) - w(t)."""
+        model, (n_period, n) = self.plant.model, self.shape
+        if not self.inputs.free_start:
+            first: list[Term] = [(self.u[0], 1.0), (self.v[0], -1.0), (self.w[0], 1.0)]
+            model.add_rows(first, self.initial_on, self.initial_on, (n,))
+        later: list[Term] = [(self.u[1:], 1.0), (self.u[:-1], -1.0), (self.v[1:], -1.0), (self.w[1:], 1.0)]
+        model.add_rows(later, 0.0, 0.0, (n_period - 1, n))
+
+    def _add_minimum_times(self, switch: IntArray, least: IntArray, off: bool) -> None:
+        """Switches within the last `least` periods imply the state still holds (Rajan & Takriti 2005)."""
+        n_period = self.shape[0]
+        for span in np.unique(least):
+            i = np.flatnonzero(least == span)
+            t = np.arange(n_period)[:, None] - np.arange(span)[None, :]
+            window = switch[np.maximum(t, 0)][:, :, i].transpose(0, 2, 1)
+            inside = np.where(t >= 0, 1.0, 0.0)[:, None, :] * np.ones((1, i.size, 1))
+            state = (self.u[:, i], 1.0 if off else -1.0)
+            self.plant.model.add_rows([(window, inside), state], -INF, float(off), (n_period, i.size))
+
+    def _add_start_classes(self) -> None:
+        """A start is cheaper than cold as far as a stop of the right age goes with it (interval matching)."""
+        model, units, h = self.plant.model, self.inputs.grid.units, self.inputs.period_h
+        period = np.arange(self.shape[0])
+        for i, unit in enumerate(self.unit):
+            hours, cost = start_classes(units, int(unit))
+            if cost.size < 2 or cost[0] == cost[-1]:
+                continue
+            edges = np.r_[0, hours[1:]]
+            saving = cost[-1] - cost[:-1]
+            x = model.add_columns((self.shape[0], saving.size), 0.0, 1.0, -saving)
+            model.add_rows([(x, 1.0), (self.v[:, i], -1.0)], -INF, 0.0, (period.size,))
+            was_off = not self.inputs.free_start and not self.inputs.initial_on[unit]
+            before_h = abs(int(self.inputs.initial_h[unit]))
+            for s in range(saving.size):
+                ages = np.arange(-(-int(edges[s]) // h), -(-int(edges[s + 1]) // h))
+                ages = ages[ages >= 1]
+                t = period[:, None] - ages[None, :]
+                age_before = before_h + period * h
+                given = was_off & (age_before >= edges[s]) & (age_before < edges[s + 1])
+                stops = (self.w[np.maximum(t, 0), i], np.where(t >= 0, -1.0, 0.0))
+                model.add_rows([(x[:, s], 1.0), stops], -INF, given.astype(float), (period.size,))
+
+    def _tight_two_sided(self) -> BoolArray:
+        """Units that may start and stop in neighbouring periods with limits for both: they need two rows."""
+        both = (self.range.after_start_mw > 0).any(0) & (self.range.before_stop_mw > 0).any(0)
+        return np.asarray((self.min_up < 2) & both)
+
+    def _add_reserve_columns(self) -> tuple[IntArray, IntArray]:
+        """Return reserve columns (period, free), -1 where a unit's headroom as such is its reserve."""
+        up, down = np.full(self.shape, -1), np.full(self.shape, -1)
+        if not self.plant.reserve:
+            return up, down
+        units, model, r = self.inputs.grid.units, self.plant.model, self.range
+        widest = r.width_mw.max(0)
+        rise, fall = units.ramp_up_mw_per_h[self.unit], units.ramp_down_mw_per_h[self.unit]
+        explicit_up = (rise < widest) | self._tight_two_sided()
+        explicit_down = fall < widest
+        i = np.flatnonzero(explicit_up)
+        up[:, i] = model.add_columns((self.shape[0], i.size), 0.0, np.minimum(rise[i], r.width_mw[:, i]))
+        self.plant.up.append((up[:, i], 1.0))
+        i = np.flatnonzero(~explicit_up)
+        self.plant.up += [
+            (self.u[:, i], r.width_mw[:, i]),
+            (self.v[:, i], -r.after_start_mw[:, i]),
+            self._next_stop(i, -r.before_stop_mw[:, i]),
+            (self.p[:, i], -1.0),
+        ]
+        i = np.flatnonzero(explicit_down)
+        down[:, i] = model.add_columns((self.shape[0], i.size), 0.0, np.minimum(fall[i], r.width_mw[:, i]))
+        model.add_rows([(down[:, i], 1.0), (self.p[:, i], -1.0)], -INF, 0.0, (self.shape[0], i.size))
+        self.plant.down += [(down[:, i], 1.0), (self.p[:, np.flatnonzero(~explicit_down)], 1.0)]
+        return up, down
+
+    def _next_stop(self, i: IntArray, factor: FloatArray) -> Term:
+        """Return the stops of the next period as a term, absent after the last period."""
+        return np.vstack([self.w[1:, i], self.w[-1:, i]]), np.vstack([factor[:-1], np.zeros((1, i.size))])
+
+    def _add_upper_limits(self) -> None:
+        """Keep p + reserve below width x u, lowered next to starts and stops."""
+        model, r = self.plant.model, self.range
+        two = self._tight_two_sided()
+        one = np.flatnonzero(~two)
+        start, stop = r.after_start_mw, r.before_stop_mw
+        sides = [(one, start, stop)]
+        both = np.flatnonzero(two)
+        if both.size:
+            sides.append((both, start, np.maximum(stop - start, 0.0)))
+            sides.append((both, np.maximum(start - stop, 0.0), stop))
+        for i, at_start, at_stop in sides:
+            terms: list[Term] = [(self.p[:, i], 1.0), present(self.up[:, i]), (self.u[:, i], -r.width_mw[:, i])]
+            terms += [(self.v[:, i], at_start[:, i]), self._next_stop(i, at_stop[:, i])]
+            model.add_rows(terms, -INF, 0.0, (self.shape[0], i.size))
+
+    def _add_ramps(self) -> None:
+        """Ramps with start and stop limits, where they can bind; waived steps have none."""
+        r, limits, (n_period, n) = self.range, self.limits, self.shape
+        before_low = np.vstack([self.inputs.grid.units.p_mw_min[self.unit][None, :], r.low_mw[:-1]])
+        rise = limits.ramp_up_mw - (r.low_mw - before_low)
+        fall = limits.ramp_down_mw + (r.low_mw - before_low)
+        start = np.maximum(limits.startup_mw, r.low_mw) - r.low_mw - rise
+        stop = np.maximum(limits.shutdown_mw, before_low) - before_low - fall
+        first = np.zeros((n_period, n), bool)
+        first[0] = True
+        usable = ~r.step_waived & ~(first & self.inputs.free_start)
+        p0 = np.where(self.initial_on > 0, self.initial_p - before_low[0], 0.0)
+        before_width = np.vstack([np.maximum(p0, r.width_mw[0])[None, :], r.width_mw[:-1]])
+        t, i = np.nonzero(usable & (rise >= 0) & (rise < r.width_mw))
+        earlier = np.maximum(t - 1, 0)
+        later = np.where(t > 0, 1.0, 0.0)
+        terms: list[Term] = [(self.p[t, i], 1.0), present(self.up[t, i]), (self.p[earlier, i], -later)]
+        terms += [(self.u[t, i], -rise[t, i]), (self.v[t, i], -start[t, i])]
+        self.plant.model.add_rows(terms, -INF, np.where(t > 0, 0.0, p0[i]), (t.size,))
+        service = self.inputs.in_service[:, self.unit]
+        t, i = np.nonzero(usable & service & (fall >= 0) & (fall < before_width))
+        earlier = np.maximum(t - 1, 0)
+        later = np.where(t > 0, 1.0, 0.0)
+        terms = [(self.p[earlier, i], later), (self.p[t, i], -1.0), present(self.down[t, i])]
+        terms += [(self.u[earlier, i], -fall[t, i] * later), (self.w[t, i], -stop[t, i])]
+        right = np.where(t > 0, 0.0, fall[t, i] * self.initial_on[i] - p0[i])
+        self.plant.model.add_rows(terms, -INF, right, (t.size,))
+
+    def _add_segments(self) -> None:
+        """Split p into segments, each limited by its width while on, less next to starts and stops."""
+        many = np.flatnonzero(~self.segments.single)
+        if not many.size:
+            return
+        model, r, h = self.plant.model, self.range, self.inputs.period_h
+        width = self.segments.width_mw[many]
+        below = np.cumsum(np.where(np.isinf(width), 0.0, width), axis=1) - np.where(np.isinf(width), 0.0, width)
+        room = np.clip(r.width_mw[:, many, None] - below[None], 0.0, width[None])
+        shape = room.shape
+        z = model.add_columns(shape, 0.0, room, self.segments.eur_per_mwh[many] * h)
+        model.add_rows([(self.p[:, many], 1.0), (z, -1.0)], 0.0, 0.0, shape[:2])
+        top = below[None] + room
+
+        def lowered(cut: FloatArray) -> FloatArray:
+            left = (r.width_mw - cut)[:, many, None]
+            return np.asarray(np.clip(top - left, 0.0, room))
+
+        at_start, at_stop = lowered(r.after_start_mw), lowered(r.before_stop_mw)
+        at_stop[:, self.min_up[many] < 2] = 0.0
+        each = np.broadcast_to(np.arange(many.size)[None, :, None], shape)
+        t = np.broadcast_to(np.arange(shape[0])[:, None, None], shape)
+        column = many[each]
+        after = np.minimum(t + 1, shape[0] - 1)
+        terms: list[Term] = [(z, 1.0), (self.u[t, column], -room), (self.v[t, column], at_start)]
+        terms.append((self.w[after, column], np.where(t + 1 < shape[0], at_stop, 0.0)))
+        model.add_rows(terms, -INF, 0.0, shape)
+
+    def p_mw(self, x: FloatArray) -> FloatArray:
+        """Return the output of the free units, (period, free)."""
+        return np.asarray(x[self.p] + x[self.u] * self.range.low_mw)

@@ -1,0 +1,153 @@
+"""The whole commitment model of a horizon, and the way back from a solution to the slot's outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bos_core.grid.injections import sum_by_bus
+from bos_core.grid.model import BoolArray, FloatArray
+from slots.linear_model import INF, LinearModel
+from slots.network_limits import NetworkLimits
+from slots.plant import Plant, reserve_ability, share_reserve
+from slots.unit_commitment.contract import FREE, Inputs, Outputs
+from slots.unit_commitment.formulation import FreeUnits
+from slots.unit_commitment.prescribed import contradicts_minimum_times, prescribed, validate
+from slots.unit_commitment.start_costs import switching_cost_eur
+
+
+class Horizon:
+    """Columns and rows of a horizon.
+
+    Attributes
+    ----------
+    model : LinearModel
+    plant : Plant
+    known : (period, unit) int
+        Commitment known in advance; -1 free.
+    free : FreeUnits
+        Units with something to decide.
+    limits : NetworkLimits
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        validate(inputs)
+        grid, units, h = inputs.grid, inputs.grid.units, inputs.period_h
+        n_period = inputs.load_p_mw.shape[0]
+        self.inputs = inputs
+        self.model = LinearModel()
+        reserve = bool(inputs.reserve_up_mw.any() or inputs.reserve_down_mw.any())
+        self.plant = Plant(self.model, grid, n_period, h, reserve)
+        self.known = prescribed(inputs)
+        self.loose = contradicts_minimum_times(self.known, inputs, self.plant.limits)
+        self.high_mw = np.where(self.known == 0, 0.0, np.minimum(inputs.available_mw, units.p_mw_max))
+        self._add_units()
+        missing = inputs.unserved_eur_per_mwh
+        self.storage = self.plant.add_storages(inputs.storage_initial_mwh, inputs.storage_final_mwh, missing)
+        self.hvdc = self.plant.add_hvdc()
+        self.plant.add_budgets(inputs.energy_mwh_max, missing)
+        share = self._load_share()
+        self.unserved = self.model.add_columns((n_period,), 0.0, INF, missing * h)
+        self.surplus = self.model.add_columns((n_period,), 0.0, INF, missing * h)
+        self.plant.spread(self.unserved, share)
+        self.plant.spread(self.surplus, -share)
+        self.short = self.plant.add_reserve(
+            inputs.reserve_up_mw, inputs.reserve_down_mw, inputs.reserve_eur_per_mwh
+        )
+        self.plant.fixed_mw -= sum_by_bus(grid.loads.bus, inputs.load_p_mw, grid.network.n_bus)
+        self.plant.add_balance()
+        self.limits = NetworkLimits(
+            self.model,
+            grid.network,
+            inputs.branch_mw_max,
+            self.plant.fixed_mw,
+            self.plant.points,
+            self.plant.spreads,
+            inputs.overload_eur_per_mwh * h,
+        )
+
+    def _add_units(self) -> None:
+        inputs, units = self.inputs, self.inputs.grid.units
+        undecided = units.committable & (self.known == FREE).any(0)
+        settled = np.flatnonzero(~undecided & ~units.variable)
+        variable = np.flatnonzero(units.variable)
+        on = self.known[:, settled] == 1
+        before = on[0] if inputs.free_start else inputs.initial_on[settled] | ~units.committable[settled]
+        power = np.where(inputs.free_start | ~inputs.initial_on[settled], np.nan, inputs.initial_p_mw[settled])
+        self.settled = self.plant.add_settled(settled, on, self.high_mw[:, settled], before, power)
+        self.variable = self.plant.add_variable(variable, self.high_mw[:, variable])
+        self.free = FreeUnits(self.plant, inputs, np.flatnonzero(undecided), self.known, self.loose, self.high_mw)
+        self._add_settled_switching(before)
+
+    def _add_settled_switching(self, before: BoolArray) -> None:
+        """Count the start and stop costs of prescribed commitments, which are constants."""
+        inputs = self.inputs
+        on = np.zeros(self.known.shape, bool)
+        on[:, self.settled.unit] = self.known[:, self.settled.unit] == 1
+        initial = np.zeros(on.shape[1], bool)
+        initial[self.settled.unit] = before
+        cost = switching_cost_eur(
+            inputs.grid.units, on, initial, inputs.initial_h, inputs.period_h, inputs.free_start
+        )
+        self.model.offset += float(cost[:, self.settled.unit].sum())
+
+    def _load_share(self) -> FloatArray:
+        """Return each bus's share of the demand, (period, bus); all alike in a period without demand."""
+        n_bus = self.inputs.grid.network.n_bus
+        by_bus = sum_by_bus(self.inputs.grid.loads.bus, np.maximum(self.inputs.load_p_mw, 0.0), n_bus)
+        total = by_bus.sum(1, keepdims=True)
+        return np.where(total > 0, by_bus / np.where(total > 0, total, 1.0), 1.0 / n_bus)
+
+    def outputs(self, x: FloatArray, objective: float, bound: float, status: str, fallback: str) -> Outputs:
+        """Translate a solution into the slot's outputs."""
+        inputs, grid = self.inputs, self.inputs.grid
+        p, on = np.zeros(self.known.shape), self.known == 1
+        low, high = np.zeros(p.shape), np.where(on, self.high_mw, 0.0)
+        p[:, self.settled.unit] = x[self.settled.columns]
+        low[:, self.settled.unit], high[:, self.settled.unit] = self.settled.low_mw, self.settled.high_mw
+        p[:, self.variable.unit] = self.variable.p_mw(x)
+        self._read_free(x, on, p, low, high)
+        initial = np.where(inputs.initial_on & (not inputs.free_start), inputs.initial_p_mw, np.nan)
+        up, down = reserve_ability(grid, self.plant.limits, on, p, (low, high), initial)
+        short_up, short_down = (np.maximum(x[columns], 0.0) for columns in self.short)
+        waived = self.settled.waived + int(self.free.range.step_waived.sum())
+        notes = [status]
+        if waived:
+            notes.append(f"{waived} ramp or stop limits that the prescriptions cannot keep are waived")
+        if self.loose.any():
+            notes.append(f"minimum times of {int(self.loose.sum())} units contradict the prescriptions")
+        return Outputs(
+            on=on,
+            p_mw=p,
+            reserve_up_mw=share_reserve(inputs.reserve_up_mw, short_up, up),
+            reserve_down_mw=share_reserve(inputs.reserve_down_mw, short_down, down),
+            storage_p_mw=x[self.storage[:, :, 1]] - x[self.storage[:, :, 0]],
+            storage_energy_mwh=x[self.storage[:, :, 2]],
+            hvdc_p_mw=x[self.hvdc[:, :, 0]] - x[self.hvdc[:, :, 1]],
+            unserved_mw=x[self.unserved],
+            surplus_mw=x[self.surplus],
+            reserve_short_mw=short_up + short_down,
+            overload_mw=self.limits.excess_mw(x).sum(1),
+            objective_eur=objective,
+            bound_eur=min(bound, objective),
+            gap=relative_gap(objective, bound),
+            network_limits=self.limits.n_generated,
+            status="; ".join(notes),
+            fallback=fallback,
+        )
+
+    def _read_free(self, x: FloatArray, on: BoolArray, p: FloatArray, low: FloatArray, high: FloatArray) -> None:
+        """Fill in the free units; relaxed ones count as on from one half and may give no reserve."""
+        free = self.free
+        u = x[free.u]
+        on[:, free.unit] = u > 0.5
+        p[:, free.unit] = free.p_mw(x)
+        stops = np.vstack([x[free.w[1:]], np.zeros((1, free.unit.size))])
+        r = free.range
+        cut = np.maximum(r.after_start_mw * x[free.v], r.before_stop_mw * stops)
+        low[:, free.unit] = r.low_mw * u
+        high[:, free.unit] = (r.low_mw + r.width_mw) * u - cut
+
+
+def relative_gap(objective: float, bound: float) -> float:
+    """Return (objective - bound) / |objective|, at least 0; the absolute gap where the objective is below 1."""
+    return max(objective - bound, 0.0) / max(abs(objective), 1.0)
