@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
-from bos_core.exchange import export_grid, import_grid
 from bos_core.exchange.model import ImportedGrid, Series
 from bos_core.grid.model import FloatArray
 from bos_core.index.records import LogLine
@@ -161,6 +160,8 @@ class Scenarios:
         FormatError, GridError
             With every finding; nothing is written then.
         """
+        from bos_core.exchange import import_grid  # the format readers take seconds to load
+
         imported = import_grid(source, overlay=Path(overlay) if overlay else None)
         return self.add(imported, name or Path(str(source)).stem, f"imported from {Path(str(source)).name}")
 
@@ -176,6 +177,8 @@ class Scenarios:
 
     def export(self, reference: str, path: Path) -> None:
         """Write a version to a file; the suffix decides the format (.zip keeps everything)."""
+        from bos_core.exchange import export_grid
+
         reader = self.workspace.reader(reference)
         series = {name: reader.series(name) for name in reader.series_names()}
         export_grid(

@@ -211,7 +211,8 @@ def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
     flow = _business(business)
     bos = connect()
     parsed = _validated(flow, request)
-    logging.getLogger("prefect").setLevel(logging.ERROR)
+    for name in ("prefect", "distributed", "httpx"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     from importlib import import_module
 
     watched_by = import_module(flow.fn.__module__.split(".")[0] + ".progress").watched_by

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bos_core.objects.ontology import HOURS_PER_YEAR
+from bos_core.programs import registry
 
 StepName = Literal[
     "system_model",
@@ -31,6 +33,20 @@ STEP_ORDER: tuple[StepName, ...] = (
     "n1_verification",
     "state_adjustment",
 )
+
+
+SLOT_OF_STEP: Mapping[StepName, str] = {
+    "system_model": "system_model",
+    "snapshot": "security_assessment",
+    "equivalence": "equivalence",
+    "annual_states": "scenario_sequence",
+    "unit_commitment": "unit_commitment",
+    "active_dispatch": "active_dispatch",
+    "reactive_dispatch": "reactive_dispatch",
+    "n1_verification": "n1_verification",
+    "state_adjustment": "state_adjustment",
+}
+"""Which slot a step calls."""
 
 
 class _Model(BaseModel):
@@ -71,7 +87,7 @@ class Horizon(_Model):
 class Programs(_Model):
     """Which program fills each slot; empty = the slot's default."""
 
-    power_flow: Annotated[str, Field(title="Power flow")] = ""
+    system_model: Annotated[str, Field(title="System model")] = ""
     security_assessment: Annotated[str, Field(title="Snapshot validation")] = ""
     equivalence: Annotated[str, Field(title="Network equivalence")] = ""
     scenario_sequence: Annotated[str, Field(title="Annual states")] = ""
@@ -135,6 +151,20 @@ class PlanRequest(_Model):
     def _steps_in_order(self) -> PlanRequest:
         if STEP_ORDER.index(self.from_step) > STEP_ORDER.index(self.to_step):
             raise ValueError(f"first step {self.from_step} comes after last step {self.to_step}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_programs(self) -> PlanRequest:
+        problems = []
+        for slot in Programs.model_fields:
+            name = self.program(slot)
+            if name and name not in registry.program_names(slot):
+                known = ", ".join(registry.program_names(slot))
+                problems.append(f"slot {slot} has no program {name!r}; known: {known}")
+        unknown = sorted(set(self.program_parameters) - set(Programs.model_fields))
+        problems += [f"program_parameters: {slot!r} is no slot" for slot in unknown]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     def steps(self) -> tuple[StepName, ...]:

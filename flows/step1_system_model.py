@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.objects.errors import Finding, GridError
 from bos_core.objects.ontology import SERIES, TABLES, TIME_VARYING
@@ -39,8 +40,8 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
                 for names in parts
             )
         )
-    remarks = pa.table({"element": outputs.remark_element.tolist(), "remark": outputs.remark_text.tolist()})
-    ratings = pa.table({"branch": grid.network.branch_id.tolist(), "rating_factor": outputs.rating_factor})
+    remarks = result_table({"element": outputs.remark_element.tolist(), "remark": outputs.remark_text.tolist()})
+    ratings = result_table({"branch": grid.network.branch_id.tolist(), "rating_factor": outputs.rating_factor})
     return {"remarks": remarks, "ratings": ratings}
 
 

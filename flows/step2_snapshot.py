@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bos_core.access.criteria import criteria
 from bos_core.access.profiles import assigned
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter, numpy_columns
 from bos_core.access.state_tables import snapshot_tables
 from bos_core.access.workspace import Workspace
@@ -121,11 +122,11 @@ def _log_tables(grid: Grid, outputs: Outputs) -> dict[str, pa.Table]:
     }
     shed = outputs.load_shed_mw > 0
     return {
-        "rounds": pa.table({"round": np.arange(outputs.round_loading_max.size), **rounds}),
-        "verdict": pa.table({"converged": [outputs.converged], "accepted": [outputs.accepted]}),
-        "overloads": pa.table(overload),
-        "voltages": pa.table(voltage),
-        "shed": pa.table({"load": grid.loads.id[shed].tolist(), "shed_mw": outputs.load_shed_mw[shed]}),
+        "rounds": result_table({"round": np.arange(outputs.round_loading_max.size), **rounds}),
+        "verdict": result_table({"converged": [outputs.converged], "accepted": [outputs.accepted]}),
+        "overloads": result_table(overload),
+        "voltages": result_table(voltage),
+        "shed": result_table({"load": grid.loads.id[shed].tolist(), "shed_mw": outputs.load_shed_mw[shed]}),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.access.reduced_model import reduced_tables
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter, numpy_columns
 from bos_core.grid.assembly import assemble
 from bos_core.grid.equivalence import Equivalent
@@ -86,7 +87,7 @@ def _report(grid: Grid, outputs: Outputs, reduced: Grid) -> dict[str, pa.Table]:
     values = (outputs.base_dvm_pu, outputs.second_dvm_pu, outputs.base_dflow_mva, outputs.second_dflow_mva)
     for name, measure in (("median", np.median), ("p99", lambda x: np.percentile(x, 99)), ("max", np.max)):
         errors[name] = [float(measure(np.abs(v))) if v.size else 0.0 for v in values]
-    return {"sizes": pa.table(sizes), "errors": pa.table(errors)}
+    return {"sizes": result_table(sizes), "errors": result_table(errors)}
 
 
 def backfill(run: StepRun, writer: ScenarioWriter) -> str:

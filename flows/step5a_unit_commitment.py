@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
 from bos_core.objects.ontology import HOURS_PER_YEAR
@@ -222,7 +223,7 @@ def _tables(
     }
     last = -(-(stop - start) // period) - 1
     on = np.repeat(outputs.on[: last + 1], period, axis=0)[: stop - start]
-    end = pa.table(
+    end = result_table(
         {
             "unit": grid.units.id.tolist(),
             "on": outputs.on[last],
@@ -248,8 +249,8 @@ def _tables(
     return {
         **tables,
         "end_state": end,
-        "storage_end": pa.table({"storage": grid.storages.id.tolist(), "energy_mwh": storage}),
-        "summary": pa.table(summary),
+        "storage_end": result_table({"storage": grid.storages.id.tolist(), "energy_mwh": storage}),
+        "summary": result_table(summary),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.grid.model import BoolArray, FloatArray
 from bos_core.grid.schedule import ramp_violations
@@ -129,7 +130,7 @@ def _tables(data: ScheduleHours, start: int, outputs: Outputs) -> dict[str, pa.T
         "overload_mw": outputs.overload_mw[over_hour, over_branch],
     }
     tables = {name: hourly_table(name, start, ids, values) for name, (ids, values) in series.items()}
-    return {**tables, "hours": pa.table(summary), "overloads": pa.table(overloads)}
+    return {**tables, "hours": result_table(summary), "overloads": result_table(overloads)}
 
 
 def _verify_boundaries(job: Job) -> dict[str, pa.Table]:

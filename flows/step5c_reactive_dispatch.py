@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bos_core.access.criteria import criteria
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import read_states, voltage_series
 from bos_core.grid.model import FloatArray, Grid, Snapshot
@@ -67,7 +68,7 @@ def state_tables(grid: Grid, states: Snapshot, start: int) -> dict[str, pa.Table
 
 
 def _summary(start: int, outputs: Outputs) -> pa.Table:
-    return pa.table(
+    return result_table(
         {
             "hour": np.arange(start, start + outputs.outcome.size),
             "outcome": outputs.outcome,
@@ -102,7 +103,7 @@ def _verify_boundaries(job: Job) -> dict[str, pa.Table]:
         previous = set_points[-1]
         difference = np.where(outcome == DIVERGED, np.nan, np.abs(solved.vm_pu - states.vm_pu).max(axis=1))
         rows.append(
-            pa.table(
+            result_table(
                 {
                     "hour": np.arange(hours.start, hours.stop),
                     "vm_difference_pu": difference,

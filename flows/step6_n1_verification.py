@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bos_core.access.criteria import criteria
 from bos_core.access.hourly import hourly_table
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import SeriesReader, read_states
 from bos_core.grid.model import BranchKind, Grid, IntArray
@@ -120,15 +121,15 @@ def n1_tables(grid: Grid, outage: IntArray, hours: IntArray, outputs: Outputs) -
         "bus": outputs.voltage_bus,
         "vm_pu": outputs.voltage_vm_pu,
     }
-    base = pa.table({"hour": hours, "outcome": outputs.base_outcome})
+    base = result_table({"hour": hours, "outcome": outputs.base_outcome})
     loading = [
         hourly_table("branch.loading", int(h), grid.network.branch_id, outputs.base_loading[k : k + 1])
         for k, h in enumerate(hours)
     ]
     return {
         "pairs": pairs,
-        "overloads": pa.table(overloads),
-        "voltages": pa.table(voltages),
+        "overloads": result_table(overloads),
+        "voltages": result_table(voltages),
         "base": base,
         "base_loading": pa.concat_tables(loading),
     }

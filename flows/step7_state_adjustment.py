@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bos_core.access.criteria import criteria
 from bos_core.access.hourly import hourly_table
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.state_series import read_states
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Snapshot, stack
@@ -24,7 +25,6 @@ from slots.n1_verification.contract import Outputs as VerificationOutputs
 from slots.state_adjustment.contract import Inputs, Outputs
 
 _BASE_CASE = -1
-_NO_CHANGE = pa.table({"hour": pa.array([], pa.int64())})
 
 
 def plan(run: StepRun) -> list[Task]:
@@ -226,7 +226,7 @@ def _found(verified: VerificationOutputs, outage: IntArray) -> dict[str, np.ndar
 
 def _summary(hours: IntArray, number: int, outputs: Outputs, verified: VerificationOutputs) -> pa.Table:
     count = hours.size
-    return pa.table(
+    return result_table(
         {
             "hour": hours,
             "round": np.full(count, number),
@@ -265,7 +265,7 @@ def _result_tables(
     return {
         **states,
         "load.shed_mw": pa.concat_tables(shed),
-        "relaxed": pa.table(relaxed),
+        "relaxed": result_table(relaxed),
         **{f"verified.{name}": table for name, table in again.items()},
     }
 
@@ -286,10 +286,10 @@ def _verify_boundaries(job: Job) -> dict[str, pa.Table]:
     excess[:, grid.units.bus == grid.network.slack] = 0.0
     hour, unit = np.nonzero(excess > 1e-2)
     return {
-        "boundary": pa.table(
+        "boundary": result_table(
             {
                 "hour": hour + job.hours.start + 1,
-                "unit": pa.array(grid.units.id[unit].tolist(), pa.string()),
+                "unit": grid.units.id[unit],
                 "excess_mw": excess[hour, unit],
             }
         )

@@ -9,7 +9,7 @@ from bos_core.objects.errors import Finding, OptionError, raise_if_any
 from bos_core.objects.task import TaskSetContext, TaskState
 from bos_core.programs import registry
 from flows.execution import is_alive
-from flows.request import PlanRequest, Programs
+from flows.request import SLOT_OF_STEP, PlanRequest
 
 
 def open_task_set(workspace: Workspace, request: PlanRequest, trace_id: str, business: str) -> TaskSetContext:
@@ -35,18 +35,12 @@ def open_task_set(workspace: Workspace, request: PlanRequest, trace_id: str, bus
 
 
 def check_programs(request: PlanRequest) -> None:
-    """Check every chosen program and its parameters before anything runs."""
+    """Check the programs of the steps to run, and their parameters, before anything runs."""
     findings: list[Finding] = []
-    for slot in Programs.model_fields:
+    for slot in sorted({SLOT_OF_STEP[step] for step in request.steps()}):
         try:
             program = registry.resolve(slot, request.program(slot))
             program.parameters(request.program_parameters.get(slot, {}))
         except OptionError as error:
             findings += error.findings
-    known = sorted(Programs.model_fields)
-    findings += [
-        Finding("program parameters", (slot,), "is not a slot", f"use one of {', '.join(known)}")
-        for slot in request.program_parameters
-        if slot not in Programs.model_fields
-    ]
     raise_if_any(findings, OptionError)

@@ -29,8 +29,8 @@ import pyarrow.compute as pc
 from bos_core.access.store import ResultStore
 from bos_core.grid.assembly import MISSING_INT, assemble
 from bos_core.grid.model import Grid, Snapshot, StrArray
-from bos_core.index.scenarios import Chunk, ScenarioIndex, VersionRecord
-from bos_core.objects.errors import Finding, InputError, NotFoundError, raise_if_any
+from bos_core.index.scenarios import Chunk, ScenarioIndex, VersionRecord, check_name
+from bos_core.objects.errors import Finding, InputError, NotFoundError, OptionError, raise_if_any
 from bos_core.objects.ontology import HOURS_PER_YEAR, SERIES, TABLES, SeriesSchema, check_table
 
 HOURS_PER_ROW_GROUP = 24
@@ -251,6 +251,7 @@ class ScenarioWriter:
         if parent is None and scenario is None:
             finding = Finding("option", (), "neither parent nor scenario is given", "name one", "scenario")
             raise InputError((finding,))
+        raise_if_any(check_name(scenario) if scenario is not None else (), OptionError)
         self._store, self._index = store, index
         self._parent = None if parent is None else index.get(parent)
         self._chunks = {} if self._parent is None else index.chunks(self._parent.id)

@@ -96,8 +96,7 @@ class LocalFiles:
 
     @contextmanager
     def _temporary(self, path: Path, data: bytes) -> Iterator[str]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        handle, temporary = _make_temporary(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -560,6 +559,18 @@ def _explain(error: BaseException) -> tuple[str, str]:
 
 def _storage(where: str, problem: str, remedy: str) -> StorageError:
     return StorageError(f"{where}: {problem}; {remedy}")
+
+
+def _make_temporary(folder: Path) -> tuple[int, str]:
+    """Open a temporary file; the collector may remove the empty folder just after it was made, so try again."""
+    for last in (False, False, True):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
+        except FileNotFoundError:
+            if last:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _sync_folder(folder: Path) -> None:

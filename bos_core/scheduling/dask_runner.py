@@ -7,6 +7,7 @@ starts a local cluster and lends it to its subflows.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ _DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": "60s",
     "distributed.admin.large-graph-warning-threshold": "1GB",
 }
-_SINGLE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
+_WORKER_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,10 @@ def local_cluster() -> distributed.LocalCluster:
     count = int(os.environ.get(WORKERS_VARIABLE, "0")) or psutil.cpu_count(logical=True) or 1
     memory = int(psutil.virtual_memory().available * 0.9 / count)
     dask.config.set(_DASK_SETTINGS)
-    dask.config.set({"distributed.nanny.pre-spawn-environ": _SINGLE_THREAD})
+    # Prefect's logging set-up raises these to INFO; a lost worker is told by the ledger, not by tracebacks.
+    for name in ("distributed", "bokeh", "tornado"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT})
     return distributed.LocalCluster(
         n_workers=count,
         threads_per_worker=1,
@@ -133,7 +138,7 @@ def governed_map(
                     function, order.task_id, *arguments, *waits, key=f"bos-{order.task_id}", pure=False
                 )
         try:
-            for future in distributed.as_completed(list(futures.values())):
+            for future in distributed.as_completed(list(futures.values()), loop=client.loop):
                 yield future.result()
         finally:
             client.cancel(list(futures.values()))

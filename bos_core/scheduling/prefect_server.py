@@ -1,0 +1,204 @@
+"""Where the Prefect server of a BOS home is: its address, its health, its record for other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from bos_core.objects.errors import Finding, OptionError, ServiceError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 4200
+START_S_MAX = 120.0
+
+_DATABASES = {
+    "postgresql://": "postgresql+asyncpg://",
+    "postgres://": "postgresql+asyncpg://",
+    "postgresql+psycopg://": "postgresql+asyncpg://",
+    "postgresql+asyncpg://": "postgresql+asyncpg://",
+    "sqlite:///": "sqlite+aiosqlite:///",
+    "sqlite+aiosqlite:///": "sqlite+aiosqlite:///",
+}
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """What `bos up` writes down so that other processes of the same home find its server.
+
+    Attributes
+    ----------
+    url : str
+        Address of the API.
+    ui_url : str
+        What people open in a browser.
+    pid : int
+        The supervising process.
+    started_s : float
+        When that process started; a recycled pid has another.
+    """
+
+    url: str
+    ui_url: str
+    pid: int
+    started_s: float
+
+    @classmethod
+    def of_this_process(cls, host: str, port: int) -> ServerRecord:
+        """Make the record of a server that this process supervises."""
+        shown = f"[{host}]" if ":" in host else host
+        base = f"http://{'127.0.0.1' if host == '0.0.0.0' else shown}:{port}"
+        return cls(f"{base}/api", base, os.getpid(), psutil.Process().create_time())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervising process still runs."""
+        try:
+            return bool(abs(psutil.Process(self.pid).create_time() - self.started_s) < 1.0)
+        except psutil.Error:
+            return False
+
+
+def _record_path(home: Path) -> Path:
+    return home / "prefect" / "bos-server.json"
+
+
+def write_record(home: Path, record: ServerRecord) -> None:
+    """Write the record, whole or not at all."""
+    path = _record_path(home)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(record)))
+    temporary.replace(path)
+
+
+def remove_record(home: Path) -> None:
+    """Remove the record."""
+    _record_path(home).unlink(missing_ok=True)
+
+
+def running_server(home: Path) -> ServerRecord | None:
+    """Return the server that runs for this home; None when there is none, or only the record of a dead one."""
+    try:
+        record = ServerRecord(**json.loads(_record_path(home).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if record.alive else None
+
+
+def server_url(home: Path) -> str | None:
+    """Return the API address of the server that runs for this home, or None."""
+    record = running_server(home)
+    return record.url if record else None
+
+
+def is_healthy(url: str, timeout_s: float = 2.0) -> bool:
+    """Whether a Prefect server answers at this API address; proxies are passed by."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/health", timeout=timeout_s) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def wait_until_healthy(url: str, alive: Callable[[], bool], timeout_s: float = START_S_MAX) -> bool:
+    """Wait until the server answers; False when its process ends first or the time is over."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s and alive():
+        if is_healthy(url):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def check_address(host: str, port: int) -> None:
+    """Check that a server can listen there.
+
+    Raises
+    ------
+    OptionError
+        When the port is taken, forbidden, or the host is not an address of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (socket.gaierror, OverflowError) as error:
+        raise _bad("host", host, f"is not an address ({error})", "use 127.0.0.1") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except PermissionError:
+            raise _bad("port", str(port), "may not be used by this user", "use a port above 1023") from None
+        except OverflowError:
+            raise _bad("port", str(port), "is not a port", "give a number from 1 to 65535") from None
+        except OSError as error:
+            remedy = "stop that program or choose another with --port"
+            problem = f"is in use on {host}{_user_of(port)}" if "in use" in str(error) else str(error.strerror)
+            raise _bad("port", str(port), problem, remedy) from None
+
+
+def _bad(option: str, value: str, problem: str, remedy: str) -> OptionError:
+    return OptionError((Finding("option", (value,), problem, remedy, option),))
+
+
+def _user_of(port: int) -> str:
+    """Name the process that listens on a port, where this user may know it."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass
+    return ""
+
+
+def server_environment(home: Path, host: str, port: int, database_url: str = "") -> dict[str, str]:
+    """Return the environment of the server's process.
+
+    Parameters
+    ----------
+    home : Path
+        The BOS home; Prefect's own home is a folder in it.
+    host, port
+        Where it listens.
+    database_url : str
+        A SQLite or PostgreSQL URL for Prefect's own tables; empty = SQLite in its home. May hold a password:
+        it goes to the server's process only.
+
+    Raises
+    ------
+    OptionError
+        If the URL is of neither kind.
+    """
+    record = ServerRecord.of_this_process(host, port)
+    found = {
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_API_URL": record.url,
+        "PREFECT_SERVER_UI_API_URL": record.url,
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        "PREFECT_HOME": str(home / "prefect"),
+    }
+    if database_url:
+        prefix = next((p for p in _DATABASES if database_url.startswith(p)), None)
+        if prefix is None:
+            remedy = "use postgresql://user:password@host/database or sqlite:////folder/file"
+            raise _bad("prefect-database", "", "is neither a PostgreSQL nor a SQLite URL", remedy)
+        found["PREFECT_API_DATABASE_CONNECTION_URL"] = _DATABASES[prefix] + database_url.removeprefix(prefix)
+    return found
+
+
+def not_healthy(log_tail: str, log: Path) -> ServiceError:
+    """Return the error for a server that did not come up."""
+    return ServiceError(f"the Prefect server did not start; see {log}, which ends with:\n{log_tail}")

@@ -1,0 +1,123 @@
+"""Run forms: the parameter schemas of the flows, with drop-downs of what exists at this moment.
+
+Prefect derives a schema from a flow's signature. Programs and scenarios are plain text there, because the registry
+and the index change while a deployment lives; here the schema gets the present choices. The flow validates
+again: a form is a help, not a guard.
+"""
+
+from __future__ import annotations
+
+import copy
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from bos_core.access.workspace import Workspace
+from bos_core.programs import registry
+from flows.request import Programs
+
+VERSIONS_SHOWN = 20
+"""Newest versions of a scenario that a form offers."""
+
+
+@dataclass(frozen=True)
+class SlotChoices:
+    """The programs of a slot: default first, and what the slot is for."""
+
+    programs: tuple[str, ...]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the forms offer.
+
+    Attributes
+    ----------
+    scenarios : tuple of str
+        Newest first; a name stands for its newest version, ``name@N`` for one of its versions.
+    slots : mapping
+        By slot.
+    """
+
+    scenarios: tuple[str, ...]
+    slots: Mapping[str, SlotChoices]
+
+    @classmethod
+    def present(cls, workspace: Workspace) -> Choices:
+        """Read the registry and the scenario index."""
+        slots = {}
+        for name in Programs.model_fields:
+            contract = registry.contract(name)
+            others = [p for p in registry.program_names(name) if p != contract.default]
+            slots[name] = SlotChoices((contract.default, *others), contract.summary)
+        scenarios = sorted(workspace.scenarios.scenarios(), key=lambda s: (-s.created_s, s.name))
+        labels: list[str] = []
+        for scenario in scenarios:
+            newest = range(scenario.versions, max(scenario.versions - VERSIONS_SHOWN, 0), -1)
+            labels += [scenario.name] if scenario.versions else []
+            labels += [f"{scenario.name}@{number}" for number in newest]
+        return cls(tuple(labels), slots)
+
+
+def form(flow: Flow[..., Any], choices: Choices) -> dict[str, Any]:
+    """Return the parameter schema of a flow, with titles, descriptions and drop-downs.
+
+    Parameters
+    ----------
+    flow : Flow
+        Its first parameter may be a `PlanRequest`.
+    choices : Choices
+    """
+    schema = copy.deepcopy(parameter_schema(flow).model_dump(exclude_unset=True))
+    _name_parameters(schema, flow)
+    definitions = schema.get("definitions", {})
+    if "Programs" in definitions:
+        _offer_programs(definitions["Programs"], choices.slots)
+    if "PlanRequest" in definitions:
+        _offer_scenarios(definitions["PlanRequest"]["properties"]["scenario"], choices.scenarios)
+        _describe_references(definitions)
+    return schema
+
+
+def _name_parameters(schema: dict[str, Any], flow: Flow[..., Any]) -> None:
+    """Give the parameters the titles and descriptions of their annotations; Prefect shows bare names."""
+    hints = typing.get_type_hints(flow.fn, include_extras=True)
+    for name, entry in schema["properties"].items():
+        hint = hints.get(name)
+        entry["title"] = name.replace("_", " ").capitalize()
+        for extra in getattr(hint, "__metadata__", ()):
+            if isinstance(extra, FieldInfo):
+                entry["title"] = extra.title or entry["title"]
+                entry["description"] = extra.description or ""
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            entry["description"] = (hint.__doc__ or "").split("\n", 1)[0]
+
+
+def _offer_programs(programs: dict[str, Any], slots: Mapping[str, SlotChoices]) -> None:
+    for name, entry in programs["properties"].items():
+        slot = slots[name]
+        # The empty text stays legal: it is what a request without a choice carries.
+        entry["enum"] = [*slot.programs, ""]
+        entry["description"] = f"{slot.summary} Empty = {slot.programs[0]}."
+
+
+def _offer_scenarios(entry: dict[str, Any], scenarios: Sequence[str]) -> None:
+    if scenarios:
+        entry["enum"] = list(scenarios)
+
+
+def _describe_references(definitions: dict[str, Any]) -> None:
+    """Repeat title and description of a nested model where it is used; forms show only those."""
+    for model in definitions.values():
+        for entry in model.get("properties", {}).values():
+            target = definitions.get(str(entry.get("$ref", "")).rpartition("/")[2])
+            if target:
+                entry.setdefault("title", target["title"])
+                entry.setdefault("description", target.get("description", ""))

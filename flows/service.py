@@ -1,0 +1,237 @@
+"""`bos up`: Prefect server, work pool, deployments, blocks and worker of one BOS home, kept running."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from bos_core.access.workspace import Workspace
+from bos_core.objects.errors import BosError
+from bos_core.objects.settings import Settings
+from bos_core.scheduling import prefect_environment
+from bos_core.scheduling.prefect_server import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    ServerRecord,
+    check_address,
+    not_healthy,
+    remove_record,
+    running_server,
+    server_environment,
+    wait_until_healthy,
+    write_record,
+)
+from bos_core.scheduling.supervisor import Child, Supervisor, environment
+
+POLL_S = 2.0
+RUNS_MAX = 2
+"""Flow runs at the same time; each uses every core of the machine."""
+FORMS_PERIOD_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+Echo = Callable[[str], None]
+
+
+def up(
+    settings: Settings | None = None,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    *,
+    database_url: str = "",
+    poll_s: float = POLL_S,
+    runs_max: int = RUNS_MAX,
+    echo: Echo = print,
+) -> None:
+    """Start everything and keep it running until SIGINT or SIGTERM; return at once if it runs already.
+
+    Call it from the main thread of a process of its own.
+
+    Parameters
+    ----------
+    settings : Settings
+        Default: the environment's. Server, worker and flow runs get the same.
+    host, port
+        Where the server listens; loopback unless told otherwise.
+    database_url : str
+        PostgreSQL or SQLite URL for Prefect's own tables; empty = SQLite in the BOS home.
+    poll_s : float
+        How often the worker asks for work.
+    runs_max : int
+        Flow runs at the same time.
+    echo : callable
+        Gets one line of text for the user at a time.
+
+    Raises
+    ------
+    OptionError
+        If the address is taken or no address, or the URL is none.
+    StorageError
+        If index or store cannot be used.
+    ServiceError
+        If server or worker do not start, or crash again and again.
+    """
+    settings = settings or Settings.load()
+    running = running_server(settings.home)
+    if running:
+        echo(f"BOS is already up (pid {running.pid}): {running.ui_url}")
+        return
+    check_address(host, port)
+    prefect_home = settings.home / "prefect"
+    own = server_environment(settings.home, host, port, database_url)
+    workspace = Workspace.open(settings)
+    prefect_environment.apply(settings.home)
+    record = ServerRecord.of_this_process(host, port)
+    supervisor = Supervisor()
+    with _stop_signals() as stopped:
+        try:
+            server = Child(
+                "Prefect server", _prefect("server", "start"), environment(own), prefect_home / "server.log"
+            )
+            echo("starting the Prefect server ...")
+            supervisor.start(server)
+            if not wait_until_healthy(record.url, lambda: server.running and not stopped.is_set()):
+                if stopped.is_set():
+                    return
+                raise not_healthy(server.tail(), server.log)
+            write_record(settings.home, record)
+            names = _register(record.url, workspace)
+            supervisor.start(_worker(settings, record.url, prefect_home / "worker.log", poll_s, runs_max))
+            for line in (
+                f"Prefect UI   {record.ui_url}",
+                f"Prefect API  {record.url}",
+                f"logs         {prefect_home}",
+            ):
+                echo(line)
+            echo("deployments  " + "\n             ".join(names))
+            echo("Ctrl-C stops everything.")
+            _watch(supervisor, stopped, record.url, workspace, echo)
+        finally:
+            supervisor.stop()
+            remove_record(settings.home)
+            echo("stopped.")
+
+
+def refresh_forms(settings: Settings | None = None) -> bool:
+    """Refresh the run forms on the running server; False when none runs for this home."""
+    settings = settings or Settings.load()
+    running = running_server(settings.home)
+    if running is None:
+        return False
+    prefect_environment.apply(settings.home)
+    from flows import deployments
+
+    with _api(running.url):
+        deployments.refresh_forms(Workspace.open(settings))
+    return True
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment variables that make `Settings.load` give these settings; holds secrets."""
+    options = settings.store_options
+    revealed = options.model_dump(mode="json") | {
+        name: getattr(options, name).get_secret_value() for name in ("key", "secret", "token")
+    }
+    return {
+        "BOS_HOME": str(settings.home),
+        "BOS_DATABASE_URL": settings.database_url.get_secret_value(),
+        "BOS_STORE_URL": settings.store_url,
+        "BOS_STORE_OPTIONS": json.dumps(revealed),
+        "BOS_USER": settings.user,
+        "BOS_PROJECT": settings.project,
+    }
+
+
+def _prefect(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "prefect", *arguments)
+
+
+def _register(url: str, workspace: Workspace) -> list[str]:
+    from blocks import save_blocks
+    from flows import deployments
+
+    with _api(url):
+        names = deployments.register(workspace)
+        save_blocks(workspace.settings)
+    return names
+
+
+def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: int) -> Child:
+    from flows.deployments import POOL_NAME, POOL_TYPE
+
+    variables = {
+        "PREFECT_API_URL": url,
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_WORKER_QUERY_SECONDS": f"{poll_s:g}",
+        "PREFECT_LOGGING_LEVEL": "INFO",
+    }
+    command = _prefect(
+        *("worker", "start", "--pool", POOL_NAME, "--type", POOL_TYPE, "--limit", str(runs_max)),
+        *("--name", f"bos@{platform.node()}", "--install-policy", "never"),
+    )
+    return Child("worker", command, environment(settings_environment(settings), variables), log)
+
+
+def _announce(record: ServerRecord, logs: Path, names: list[str], echo: Echo) -> None:
+    echo(f"Prefect UI   {record.ui_url}")
+    echo(f"Prefect API  {record.url}")
+    echo(f"logs         {logs}")
+    echo("deployments  " + "\n             ".join(names))
+    echo("Ctrl-C stops everything.")
+
+
+def _watch(supervisor: Supervisor, stopped: threading.Event, url: str, workspace: Workspace, echo: Echo) -> None:
+    """Restart what crashes and keep the forms up to date until told to stop."""
+    from flows import deployments
+    from flows.forms import Choices
+
+    shown = Choices.present(workspace)
+    next_s = time.monotonic() + FORMS_PERIOD_S
+    while not stopped.wait(0.5):
+        for event in supervisor.watch():
+            echo(event)
+        if time.monotonic() < next_s:
+            continue
+        next_s = time.monotonic() + FORMS_PERIOD_S
+        try:
+            present = Choices.present(workspace)
+            if present != shown:
+                with _api(url):
+                    shown = deployments.refresh_forms(workspace, present)
+                _log.info("run forms refreshed")
+        except Exception as error:  # the server may be on its way up again, a program half-written
+            _log.warning("run forms not refreshed: %s", error if isinstance(error, BosError) else repr(error))
+
+
+@contextmanager
+def _api(url: str) -> Iterator[None]:
+    """Talk to this server inside the block, whatever the profile says."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event inside the block."""
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
