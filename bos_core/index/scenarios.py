@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bos_core.index.database import DatabaseClock, insert_new, reading, writing
 from bos_core.index.tables import CHUNK, OUTBOX, PROJECT, SCENARIO, USER, VERSION
-from bos_core.objects.errors import LedgerError, NotFoundError
+from bos_core.objects.errors import Finding, NotFoundError, OptionError, raise_if_any
 
 _NAMESPACE = uuid.UUID("f7a6b2f0-57a5-5d53-8d0b-8a5f6f0d3a11")
 _NOW = DatabaseClock()
@@ -85,6 +85,14 @@ def content_digest(chunks: Iterable[Chunk]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def check_name(name: str) -> list[Finding]:
+    """Return a finding when a scenario's name is empty, too long, or could be mistaken for a version."""
+    if re.fullmatch(r"[^@\s][^@\n]{0,199}", name) and not _is_uuid(name):
+        return []
+    remedy = "use up to 200 characters without @, and no UUID"
+    return [Finding("scenario", (name,), "is no scenario name", remedy, "name")]
+
+
 class ScenarioIndex:
     """Which scenarios and versions exist and what they are made of."""
 
@@ -96,11 +104,10 @@ class ScenarioIndex:
 
         Raises
         ------
-        LedgerError
-            If the name could be mistaken for a version (``@``, a UUID) or is empty or too long.
+        OptionError
+            If `check_name` objects.
         """
-        if not re.fullmatch(r"[^@\s][^@\n]{0,199}", name) or _is_uuid(name):
-            raise LedgerError(f"{name!r} is no scenario name; use up to 200 characters without @, and no UUID")
+        raise_if_any(check_name(name), OptionError)
         with writing(self.engine) as connection:
             for table, key in ((USER, self.user), (PROJECT, self.project)):
                 connection.execute(insert_new(self.engine, table).values(name=key, created_s=_NOW))

@@ -24,7 +24,7 @@ from bos_core.index.ledger import AlreadyDone, Ledger
 from bos_core.index.scenarios import ScenarioIndex
 from bos_core.objects.errors import FencedError, InputError, NotFoundError
 from bos_core.objects.ontology import TABLES
-from bos_core.objects.task import Task, TaskSetContext, TaskState
+from bos_core.objects.task import ProgramRef, Task, TaskInput, TaskSetContext, TaskState
 
 
 class Crash(BaseException):
@@ -218,6 +218,18 @@ def test_results_of_many_tasks_come_in_order_of_chunks(store: ResultStore, ledge
     ):
         with pytest.raises(NotFoundError, match="it has"):
             wrong()
+
+
+def test_numbers_in_chunks_count_as_numbers(store: ResultStore, ledger: Ledger) -> None:
+    context = open_set(ledger)
+    program = ProgramRef("unit_commitment", "highs_uc", "1", "d")
+    tasks = [Task(context.trace_id, "uc", TaskInput("v", "d", f"month={k}"), program) for k in (10, 2, 1, 11)]
+    ledger.register(tasks)
+    for task in tasks:
+        month = pa.table({"month": [int(task.input.chunk.removeprefix("month="))]})
+        commit_outputs(store, ledger, task, claimed(ledger, task.id), {"plan": month}, context)
+    found = ResultReader(store, ledger).table(context.trace_id, "uc", "plan")
+    assert found["month"].to_pylist() == [1, 2, 10, 11]
 
 
 def test_old_unreferenced_chunks_are_collected(store: ResultStore, ledger: Ledger, engine: Engine) -> None:

@@ -32,7 +32,7 @@ def build(rows: list[Any]) -> pa.Table:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(_ROWS, st.integers(0, 12))
 def test_chunks_and_offsets_do_not_count(rows: list[Any], cut: int) -> None:
     table = build(rows)
@@ -49,7 +49,7 @@ def _equal(a: pa.Table, b: pa.Table) -> bool:
     return a.num_rows == b.num_rows and bits(a) == bits(b)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_ROWS, _ROWS)
 def test_equal_digests_mean_equal_content(one: list[Any], two: list[Any]) -> None:
     a, b = build(one), build(two)

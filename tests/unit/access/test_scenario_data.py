@@ -152,6 +152,8 @@ def test_a_branch_into_another_scenario(store: ResultStore, index: ScenarioIndex
     assert index.get(what_if).parent == parent
     with pytest.raises(InputError, match="name one"):
         ScenarioWriter(store, index)
+    with pytest.raises(InputError, match="no scenario name"):
+        ScenarioWriter(store, index, scenario="base@1")
 
 
 # --- series

@@ -12,7 +12,7 @@ from bos_core.index.ledger import Ledger
 from bos_core.index.programs import ProgramIndex
 from bos_core.index.scenarios import Chunk, ScenarioIndex, content_digest
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
-from bos_core.objects.errors import LedgerError, NotFoundError
+from bos_core.objects.errors import NotFoundError, OptionError
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_scenario_is_made_once(scenarios: ScenarioIndex) -> None:
 
 @pytest.mark.parametrize("name", ["", "a@1", " a", "6b0d9c0e-3f8a-5f5e-9a52-9d6f2b0f7c11", "x" * 201])
 def test_names_that_look_like_versions_are_refused(scenarios: ScenarioIndex, name: str) -> None:
-    with pytest.raises(LedgerError, match="no scenario name"):
+    with pytest.raises(OptionError, match="no scenario name"):
         scenarios.create(name)
 
 

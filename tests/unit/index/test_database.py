@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,31 @@ def test_a_block_that_fails_writes_nothing(engine: Engine, ledger: Ledger) -> No
     with pytest.raises(ZeroDivisionError):
         half()
     assert ledger.task(task).message == ""
+
+
+def test_read_then_write_is_one_step(engine: Engine, ledger: Ledger) -> None:
+    """Without the write lock from the start, a reader that turns writer fails or overwrites."""
+    (task,) = registered(ledger)
+    row = sa.select(TASK.c.subtasks).where(TASK.c.id == task)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(10):
+                with writing(engine) as connection:
+                    count = connection.execute(row).scalar_one()
+                    connection.execute(sa.update(TASK).where(TASK.c.id == task).values(subtasks=count + 1))
+        except BaseException as error:
+            errors.append(error)
+
+    before = ledger.task(task).subtasks
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert ledger.task(task).subtasks == before + 40
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://h/d", "sqlite://", "sqlite:///:memory:"])
