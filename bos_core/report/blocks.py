@@ -33,12 +33,17 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table; the first `text_columns` columns are text, the others numbers."""
+    """A table; the first `text_columns` columns and those `also_text` are text, the others numbers."""
 
     title: str
     cells: Cells
     text_columns: int = 1
     note: str = ""
+    also_text: tuple[int, ...] = ()
+
+    def align(self, column: int) -> str:
+        """Return the CSS class of a column's cells."""
+        return "" if column < self.text_columns or column in self.also_text else "n"
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ class ContingencyExplorer:
     vm_low: float
     vm_high: float
     note: str = ""
-    height: int = 520
+    height: int = 640
     half: bool = False
 
     def spec(self) -> Spec:

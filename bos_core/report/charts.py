@@ -209,15 +209,18 @@ def fan(x: Spec, bands: Mapping[str, FloatArray], colour: str, hover: str) -> li
     """A fan of percentiles: ``min``, ``p05``, ``p50``, ``p95``, ``max``, each of shape (bin,)."""
 
     def edge(key: str, name: str, **more: object) -> Spec:
-        return line(x, bands[key], name, colour, hover, **more)
+        return line(x, bands[key], name, colour, hover, **{"showlegend": False, "line": {"width": 0}, **more})
 
-    faint = {"color": colour, "width": 0.6}
     return [
-        edge("max", "highest", line=faint, showlegend=False),
-        edge("p95", "95 %", line=faint, fill="tonexty", fillcolor="--fan-outer", showlegend=False),
-        edge("p50", "median"),
-        edge("p05", "5 %", line=faint, showlegend=False),
-        edge("min", "lowest", line=faint, fill="tonexty", fillcolor="--fan-outer", showlegend=False),
+        edge("max", "highest"),
+        edge("p95", "95 %", fill="tonexty", fillcolor="--fan-outer"),
+        edge(
+            "p05", "5 to 95 % of buses", fill="tonexty", fillcolor="--fan-inner", showlegend=True, legendrank=1001
+        ),
+        edge(
+            "min", "lowest to highest", fill="tonexty", fillcolor="--fan-outer", showlegend=True, legendrank=1002
+        ),
+        line(x, bands["p50"], "median", colour, hover, legendrank=1),
     ]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -109,7 +110,7 @@ def write(data: ReportData, path: str | os.PathLike[str]) -> Path:
 
 
 def _sections(data: ReportData, store: PackStore) -> list[Section]:
-    return [
+    sections = [
         table6_section(data),
         network_section(data),
         schedule_section(data, store),
@@ -124,6 +125,23 @@ def _sections(data: ReportData, store: PackStore) -> list[Section]:
         annual_section(data),
         provenance_section(data),
     ]
+    return [_paired(section) for section in sections]
+
+
+def _paired(section: Section) -> Section:
+    """A figure of half width that has no neighbour to share the row with takes the whole row."""
+    blocks = list(section.blocks)
+    position = 0
+    while position < len(blocks):
+        both = [isinstance(b, Figure) and b.half for b in blocks[position : position + 2]]
+        if both == [True, True]:
+            position += 2
+            continue
+        block = blocks[position]
+        if isinstance(block, Figure) and block.half:
+            blocks[position] = replace(block, half=False)
+        position += 1
+    return replace(section, blocks=blocks)
 
 
 def _kind(block: object) -> str:

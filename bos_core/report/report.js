@@ -64,6 +64,7 @@
       ticks: "outside", ticklen: 4, tickcolor: "--faint", title: { standoff: 8, font: { size: 12 } },
     };
     return {
+      separators: ".\u202f",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: "--muted" },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 56, r: 16, t: 34, b: 36 },
@@ -81,6 +82,9 @@
     const timeline = data.some(t => t.x && t.x.count);
     const filled = await Promise.all(data.map(fill));
     const full = merge(baseLayout(timeline), layout);
+    const named = filled.filter(t => t.name && t.showlegend !== false).length;
+    if (full.showlegend === undefined) full.showlegend = named > 1;
+    if (!full.showlegend && !(layout.margin && layout.margin.t !== undefined)) full.margin.t = 10;
     drawings.set(element, { data: filled, layout: full });
     await Plotly.react(element, resolve(filled), resolve(full), config);
   }
@@ -193,7 +197,7 @@
           annotations: limits.map(([v, text, below]) => limitLabel(v, "y", text, below)),
           margin: { t: 14 },
         });
-        await draw(clock, [clockMap(values, spec, format)], {
+        await draw(clock, [clockMap(values, spec, format, least, most)], {
           yaxis: { title: { text: "Hour of the day" }, dtick: 6, showgrid: false, range: [-0.5, 23.5] },
           xaxis: { hoverformat: "%a %d %b %Y" },
           hovermode: "closest", margin: { t: 14 },
@@ -227,7 +231,7 @@
         };
         const top = Math.max(spec.loading_limit, ...loading[i].filter(Number.isFinite)) * 1.08;
         const volts = [spec.vm_low, spec.vm_high, ...low[i].filter(Number.isFinite), ...high[i].filter(Number.isFinite)];
-        const floor = volts.reduce((a, b) => Math.min(a, b)) - 0.02, ceiling = volts.reduce((a, b) => Math.max(a, b)) + 0.02;
+        const floor = volts.reduce((a, b) => Math.min(a, b)) - 0.035, ceiling = volts.reduce((a, b) => Math.max(a, b)) + 0.035;
         await draw(curves, [
           curve(loading[i], "highest loading", "#0077bb", "y", ".1f} %"),
           curve(low[i], "lowest voltage", "#0077bb", "y2", ".4f} p.u."),
@@ -236,7 +240,7 @@
         ], {
           xaxis: { anchor: "y2", hoverformat: "%a %d %b %Y, %H:%M" },
           yaxis: { title: { text: "Loading in %" }, domain: [0.54, 0.96], range: [0, top] },
-          yaxis2: { title: { text: "Voltage in p.u.", standoff: 8 }, domain: [0, 0.44], range: [floor, ceiling], gridcolor: "--line", automargin: true, zeroline: false },
+          yaxis2: { title: { text: "Voltage in p.u.", standoff: 8, font: { size: 12 } }, domain: [0, 0.44], range: [floor, ceiling], gridcolor: "--line", automargin: true, zeroline: false },
           yaxis3: { domain: [0.96, 1], range: [0, 2], visible: false, fixedrange: true },
           shapes: [limitLine(spec.loading_limit, "y"), limitLine(spec.vm_low, "y2"), limitLine(spec.vm_high, "y2")],
           annotations: [
@@ -244,7 +248,7 @@
             limitLabel(spec.vm_low, "y2", `limit ${spec.vm_low} p.u.`, true),
             limitLabel(spec.vm_high, "y2", `limit ${spec.vm_high} p.u.`),
           ],
-          margin: { t: 22 },
+          margin: { l: 64, r: 92, t: 22 },
         });
       }
       const select = selector(controls, "Contingency", spec.names.map((n, i) => `${i + 1}. ${n}`), null, choose);
@@ -252,12 +256,12 @@
       const rows = (await unpack(spec.overview.pack)).length;
       await draw(overview, [{
         type: "heatmap", z: spec.overview, x: { first: 0, step: spec.overview_bin_h, count: Math.ceil(page.hours / spec.overview_bin_h) }, rows: spec.names,
-        y: Array.from({ length: rows }, (_, i) => i + 1), colorscale: "--sequential", zmin: 0, zmax: 1.25 * spec.loading_limit,
+        y: Array.from({ length: rows }, (_, i) => i + 1), colorscale: "--diverging", zmin: 0, zmid: spec.loading_limit, zmax: 2 * spec.loading_limit,
         colorbar: { title: { text: "Loading in %", side: "right" }, thickness: 12, len: 1, outlinewidth: 0 },
         hovertemplate: "%{y}. %{customdata}<br>%{x}: %{z:.1f} %<extra></extra>",
       }], {
         yaxis: { title: { text: "Rank of contingency" }, autorange: "reversed", showgrid: false },
-        hovermode: "closest", margin: { t: 10 },
+        hovermode: "closest", margin: { l: 64, r: 92, t: 10 },
       });
       overview.on("plotly_click", event => {
         select.value = event.points[0].y - 1;
@@ -267,13 +271,14 @@
     },
   };
 
-  function clockMap(values, spec, format) {
+  function clockMap(values, spec, format, least, most) {
     const first = new Date(start).getUTCHours();
     const days = Math.ceil((first + values.length) / 24);
     const z = Array.from({ length: 24 }, () => new Float64Array(days).fill(NaN));
     values.forEach((v, h) => { z[(first + h) % 24][Math.floor((first + h) / 24)] = v; });
     return {
       type: "heatmap", z, x: { first: -first, step: 24, count: days }, y: z.map((_, h) => h), colorscale: "--sequential",
+      ...(most - least < 1e-9 ? { zmin: least - 1, zmax: least + 1 } : {}),
       colorbar: { title: { text: `${spec.quantity} in ${spec.unit}`, side: "right" }, thickness: 10, len: 1, outlinewidth: 0 },
       hovertemplate: `%{x}, hour %{y}: %{z:${format}} ${spec.unit}<extra></extra>`,
     };

@@ -14,9 +14,25 @@ from bos_core.report.tables import Cells, number
 
 TABLE_ROWS_MAX = 100
 
-_PAST, _PLAN = "#8a99a5", CATEGORICAL[0]
+_PAST, _PLAN = "--past", CATEGORICAL[0]
 
 _CURVE_POINTS = 300
+
+_UNIT_ENDINGS = {
+    "mw": "MW",
+    "mvar": "Mvar",
+    "mva": "MVA",
+    "mwh": "MWh",
+    "pu": "p.u.",
+    "kv": "kV",
+    "deg": "°",
+    "rad": "rad",
+    "percent": "%",
+    "eur": "EUR",
+    "h": "h",
+    "s": "s",
+}
+"""Units as names of columns end, where the schema says nothing."""
 
 _LAGS = tuple(range(0, 169, 2))
 
@@ -32,25 +48,30 @@ def method_section(data: ReportData) -> Section:
             blocks.append(missing(title))
             continue
         note = f"The first {TABLE_ROWS_MAX} of {table.num_rows} rows." if table.num_rows > TABLE_ROWS_MAX else ""
-        cells, text_columns = arrow_cells(table)
-        blocks.append(TableBlock(title, cells, text_columns, note))
+        cells, text = arrow_cells(table)
+        blocks.append(TableBlock(title, cells, 0, note, text))
     return Section("method", "Validated snapshot and equivalence", "Snapshot, equivalence", blocks)
 
 
-def arrow_cells(table: pa.Table) -> tuple[Cells, int]:
-    """Return an Arrow table as cells, and how many leading columns are text; units join the header."""
+def arrow_cells(table: pa.Table) -> tuple[Cells, tuple[int, ...]]:
+    """Return an Arrow table as cells, and which columns are text; units join the header."""
     header, columns, text = [], [], []
-    for name in table.column_names:
+    for position, name in enumerate(table.column_names):
         field = table.schema.field(name)
-        unit = (field.metadata or {}).get(b"unit", b"").decode()
-        label = name.replace("_", " ")
-        header.append(f"{label[:1].upper()}{label[1:]}" + (f" in {unit}" if unit not in {"", "1"} else ""))
-        values = table[name].slice(0, TABLE_ROWS_MAX).to_pylist()
-        is_text = not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
-        text.append(is_text)
-        columns.append([_cell(value) for value in values])
-    leading = next((i for i, is_text in enumerate(text) if not is_text), len(text))
-    return Cells(tuple(header), tuple(zip(*columns, strict=True))), leading
+        header.append(_header(name, (field.metadata or {}).get(b"unit", b"").decode()))
+        columns.append([_cell(value) for value in table[name].slice(0, TABLE_ROWS_MAX).to_pylist()])
+        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)):
+            text.append(position)
+    return Cells(tuple(header), tuple(zip(*columns, strict=True))), tuple(text)
+
+
+def _header(name: str, unit: str) -> str:
+    """Column title: the words of the name, and the unit from the schema or from the end of the name."""
+    words = name.split("_")
+    if len(words) > 1 and words[-1] in _UNIT_ENDINGS:
+        unit = unit or _UNIT_ENDINGS[words.pop()]
+    title = " ".join("V" if word == "vm" else word for word in words)
+    return f"{title[:1].upper()}{title[1:]}" + (f" in {unit}" if unit not in {"", "1"} else "")
 
 
 def _cell(value: object) -> str:
@@ -108,7 +129,7 @@ def _statistics_table(found: Comparison, names: list[str]) -> TableBlock:
                 )
             )
     header = (
-        *("Series", "Year", "Mean in MW", "Lowest", "Highest", "Deviation"),
+        *("Series", "Year", "Mean in MW", "Lowest", "Highest", "Std. deviation"),
         *("Autocorr. 1 h", "24 h", "168 h", "Ramp 1 % in MW/h", "Ramp 99 %", "Distance of duration curves"),
     )
     return TableBlock("Statistics", Cells(header, tuple(rows)), 2)
@@ -125,9 +146,9 @@ def _correlation_table(found: Comparison, names: list[str]) -> TableBlock:
 
 
 def _pair(x_past: Spec, past: np.ndarray, x_plan: Spec, plan: np.ndarray, hover: str) -> list[Spec]:
-    dashed = {"color": _PAST, "width": 2.2}
+    wide = {"color": _PAST, "width": 5}
     return [
-        line(x_past, past, "historical", _PAST, hover, line=dashed),
+        line(x_past, past, "historical", _PAST, hover, line=wide),
         line(x_plan, plan, "planned", _PLAN, hover),
     ]
 

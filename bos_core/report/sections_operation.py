@@ -54,9 +54,9 @@ def dispatch_section(data: ReportData) -> Section:
     else:
         blocks.append(missing("Dispatch by technology"))
     blocks += _duration(s, by_technology)
+    blocks += _curtailment(s, time)
     if by_technology:
         blocks.append(_balance(s, by_technology, time))
-    blocks += _curtailment(s, time)
     return Section("dispatch", "Dispatch and energy balance", "Dispatch", blocks)
 
 
@@ -110,7 +110,8 @@ def _dispatch_view(
         below.append(("Storage, charging", storage_colour, shown(np.minimum(charge, 0)) / 1e3))
     if s.shed_mw is not None and s.shed_mw.max(initial=0.0) > 1e-6:
         layers.append(("Load shed", "--alarm", shown(s.shed_mw) / 1e3))
-    traces = stacked(x, layers, ".2f} GW") + stacked(x, below, ".2f} GW", "below")
+    drawn = [{**trace, "showlegend": False} for trace in stacked(x, below, ".2f} GW", "below")]
+    traces = stacked(x, layers, ".2f} GW") + drawn
     if s.load_mw is not None:
         traces.append(line(x, shown(s.load_mw) / 1e3, "Load", "--ink", ".2f} GW"))
     return traces, {"yaxis": axis("Power in GW"), "hovermode": "x unified"}
@@ -174,13 +175,13 @@ def _balance(s: Schedule, by_technology: dict[str, FloatArray], time: TimeAxis) 
     supply = float(np.sum([p.sum() for p in by_technology.values()]))
     rest: list[tuple[str, float, float]] = []
     if s.storage_p_mw is not None and s.storage_p_mw.shape[1]:
-        rest.append(("Storage, net", float(s.storage_p_mw.sum()), 1.0))
+        rest.append(("Storage, net", float(np.nansum(s.storage_p_mw)), 1.0))
     if s.shed_mw is not None:
-        rest.append(("Load shed", float(s.shed_mw.sum()), 1.0))
+        rest.append(("Load shed", float(np.nansum(s.shed_mw)), 1.0))
     if load is not None:
         rest.append(("Load", load, -1.0))
     if s.losses_mw is not None:
-        rest.append(("Network losses", float(s.losses_mw.sum()), -1.0))
+        rest.append(("Network losses", float(np.nansum(s.losses_mw)), -1.0))
     for name, energy, sign in rest:
         share = None if not load else 100 * energy / load
         rows.append((name, number(sign * energy / 1e3, 1), number(share, 1, "%"), "", "", ""))
@@ -299,11 +300,13 @@ def _congestion(s: Schedule) -> list[Block]:
         layout = ranking_layout(names, "Highest loading in %")
         return [Figure("Highest loading (no branch is congested)", [View("", traces, layout)], 420, note)]
     names = _unique([str(n) for n in s.branch_name[order]])
-    traces = [ranking(names, hours[order], CATEGORICAL[0], ".0f} h", "Base case")]
-    layout = {**ranking_layout(names, "Congestion in h"), "barmode": "group", "showlegend": False}
+    base = ranking(names, hours[order], CATEGORICAL[0], ".0f} h", "Base case")
+    layout = {**ranking_layout(names, "Congestion in h"), "barmode": "group"}
+    traces = [base]
     if after.any():
-        traces.append(ranking(names, after[order], CATEGORICAL[1], ".0f} h", "After a contingency"))
-        layout["showlegend"] = True
+        # horizontal groups are drawn from the bottom, so the first of the legend comes last
+        traces = [ranking(names, after[order], CATEGORICAL[1], ".0f} h", "After a contingency"), base]
+        layout |= {"showlegend": True, "legend": {"traceorder": "reversed"}}
     title = f"Congestion hours by branch: the {order.size} most congested"
     height = 130 + (26 if after.any() else 19) * order.size
     return [Figure(title, [View("", traces, layout)], height, note)]

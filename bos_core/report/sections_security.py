@@ -182,7 +182,7 @@ def _worst(s: Security, time: TimeAxis) -> list[Block]:
         "Lost load",
     )
     rows = tuple(_pair_row(p, time) for p in s.worst[:WORST_SHOWN])
-    return [TableBlock(f"Worst {len(rows)} pairs", Cells(header, rows), 4)]
+    return [TableBlock(f"Worst {len(rows)} pairs", Cells(header, rows), 4, also_text=(6, 8))]
 
 
 def _pair_row(p: Pair, time: TimeAxis) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ def adjustment_section(data: ReportData) -> Section:
         hourly = np.zeros(time.hours)
         np.add.at(hourly, a.hour, values)
         layers = [(name, colour, time.total(hourly))]
-        layout: Spec = {"yaxis": axis(f"{name} in {unit} per {time.per_bin}"), "bargap": 0, "showlegend": False}
+        layout: Spec = {"yaxis": axis(f"{unit} per {time.per_bin}"), "bargap": 0, "showlegend": False}
         blocks.append(Figure(name, [View("", stacked_bars(time.x, layers, hover), layout)], 240, half=True))
     return Section("adjustment", title, short, blocks)
 
