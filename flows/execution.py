@@ -95,9 +95,8 @@ def _attempt(
     try:
         program = registry.resolve(record.slot, record.program)
         if program.digest != record.program_digest:
-            raise ProgramError(
-                f"program {record.slot}/{record.program} has changed since the task was registered; start a new run"
-            )
+            name = f"{record.slot}/{record.program}"
+            raise ProgramError(f"program {name} has changed since the task was registered; start a new run")
         job = Job(record, workspace, request, program, workspace.ledger.depends_on(record.id))
         _log.info("%s %s starts, attempt %d", record.step, record.chunk, claim.attempt)
         with _renewing(workspace.ledger, claim):
@@ -192,6 +191,7 @@ def _logging_to(ledger: Ledger, context: TaskSetContext, record: TaskRecord, att
     for logger in loggers:
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
         logger.addHandler(handler)
+        logger.propagate = False  # the ledger keeps the lines; the terminal belongs to the progress
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ def form(flow: Flow[..., Any], choices: Choices) -> dict[str, Any]:
     _name_parameters(schema, flow)
     definitions = schema.get("definitions", {})
     if "Programs" in definitions:
-        _offer_programs(definitions["Programs"], choices.slots)
+        _offer_programs(definitions, choices.slots)
     if "PlanRequest" in definitions:
         _offer_scenarios(definitions["PlanRequest"]["properties"]["scenario"], choices.scenarios)
         _describe_references(definitions)
@@ -100,17 +100,23 @@ def _name_parameters(schema: dict[str, Any], flow: Flow[..., Any]) -> None:
             entry["description"] = (hint.__doc__ or "").split("\n", 1)[0]
 
 
-def _offer_programs(programs: dict[str, Any], slots: Mapping[str, SlotChoices]) -> None:
-    for name, entry in programs["properties"].items():
+def _offer_programs(definitions: dict[str, Any], slots: Mapping[str, SlotChoices]) -> None:
+    for name, entry in definitions["Programs"]["properties"].items():
         slot = slots[name]
         # The empty text stays legal: it is what a request without a choice carries.
         entry["enum"] = [*slot.programs, ""]
-        entry["description"] = f"{slot.summary} Empty = {slot.programs[0]}."
+        entry["default"] = slot.programs[0]
+        entry["description"] = slot.summary
+    used = definitions["PlanRequest"]["properties"]["programs"]
+    used["default"] = {name: slot.programs[0] for name, slot in slots.items()}
 
 
 def _offer_scenarios(entry: dict[str, Any], scenarios: Sequence[str]) -> None:
     if scenarios:
         entry["enum"] = list(scenarios)
+        entry["description"] = "A name means its newest version, name@number one of its versions."
+    else:
+        entry["description"] = "None yet: import a grid first, then it appears here."
 
 
 def _describe_references(definitions: dict[str, Any]) -> None:

@@ -75,10 +75,18 @@ def local_cluster() -> distributed.LocalCluster:
         processes=True,
         memory_limit=memory,
         host="127.0.0.1",
-        dashboard_address=None,
-        worker_dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
         silence_logs="ERROR",
     )
+
+
+def _address_of_this_worker() -> str | None:
+    """Return the scheduler of the Dask worker that runs this code; Prefect enters the runner there again."""
+    try:
+        return str(distributed.get_worker().scheduler.address)
+    except ValueError:
+        return None
 
 
 class GovernedDaskTaskRunner(DaskTaskRunner):
@@ -93,7 +101,7 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
         return type(self)()
 
     def __enter__(self) -> Self:
-        address = os.environ.get(ADDRESS_VARIABLE)
+        address = os.environ.get(ADDRESS_VARIABLE) or _address_of_this_worker()
         if not address:
             self._owned = local_cluster()
             address = str(self._owned.scheduler_address)

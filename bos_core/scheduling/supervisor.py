@@ -174,10 +174,9 @@ class Supervisor:
             if child.process is None:
                 continue
             family = _descendants(child.process.pid)
-            direct = [p for p in family if _parent(p) == child.process.pid]
+            _end([p for p in family if _parent(p) == child.process.pid], grace_s)
             if child.running:
                 child.process.send_signal(signal.SIGTERM)
-            _end(direct, grace_s)
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(grace_s)
             _end(family, 1.0)
