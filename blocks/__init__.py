@@ -1,0 +1,17 @@
+"""Prefect blocks of BOS. Importing this package registers them (entry-point group ``prefect.collections``)."""
+
+from blocks.container_host import ContainerHost
+from blocks.graph_index import GraphIndex
+from blocks.relational_index import RelationalIndex
+from blocks.result_store import ResultStoreBlock
+from blocks.saved_settings import BLOCK_NAME, save_blocks, settings_from_blocks
+
+__all__ = [
+    "BLOCK_NAME",
+    "ContainerHost",
+    "GraphIndex",
+    "RelationalIndex",
+    "ResultStoreBlock",
+    "save_blocks",
+    "settings_from_blocks",
+]

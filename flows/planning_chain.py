@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import flow, tags
+from prefect import flow
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from bos_core.access.workspace import Workspace
@@ -14,6 +14,7 @@ from bos_core.report.tables import table6_cells
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
 from flows.request import PlanRequest, StepName
 from flows.step_flows import STEP_FLOWS, TraceId, Version
+from flows.tagging import tagged
 from flows.task_set import open_task_set
 
 SIMULATION_STEPS: tuple[StepName, ...] = ("unit_commitment", "active_dispatch", "reactive_dispatch")
@@ -38,7 +39,7 @@ def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
     workspace = Workspace.open(Settings.load())
     context = open_task_set(workspace, request, trace_id, "planning-chain")
     version = workspace.scenarios.get(request.scenario).id
-    with tags(f"trace:{context.trace_id}", f"scenario:{request.scenario}"), task_set_scope(context):
+    with tagged(f"trace:{context.trace_id}", f"scenario:{request.scenario}"), task_set_scope(context):
         try:
             for name in request.steps():
                 if name in SIMULATION_STEPS[1:] and name != request.from_step:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import signal
@@ -104,7 +103,7 @@ def up(
                     return
                 raise not_healthy(server.tail(), server.log)
             write_record(settings.home, record)
-            names = _register(record.url, workspace)
+            names = _register(record.url, workspace, echo)
             supervisor.start(_worker(settings, record.url, prefect_home / "worker.log", poll_s, runs_max))
             for line in (
                 f"Prefect UI   {record.ui_url}",
@@ -135,31 +134,19 @@ def refresh_forms(settings: Settings | None = None) -> bool:
     return True
 
 
-def settings_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables that make `Settings.load` give these settings; holds secrets."""
-    options = settings.store_options
-    revealed = options.model_dump(mode="json") | {
-        name: getattr(options, name).get_secret_value() for name in ("key", "secret", "token")
-    }
-    return {
-        "BOS_HOME": str(settings.home),
-        "BOS_DATABASE_URL": settings.database_url.get_secret_value(),
-        "BOS_STORE_URL": settings.store_url,
-        "BOS_STORE_OPTIONS": json.dumps(revealed),
-        "BOS_USER": settings.user,
-        "BOS_PROJECT": settings.project,
-    }
-
-
 def _prefect(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "prefect", *arguments)
 
 
-def _register(url: str, workspace: Workspace) -> list[str]:
+def _register(url: str, workspace: Workspace, echo: Echo) -> list[str]:
     from blocks import save_blocks
     from flows import deployments
+    from flows.abandoned_runs import mark_abandoned
 
     with _api(url):
+        abandoned = mark_abandoned(deployments.POOL_NAME)
+        if abandoned:
+            echo(f"{abandoned} runs that an earlier service left unfinished are marked as crashed")
         names = deployments.register(workspace)
         save_blocks(workspace.settings)
     return names
@@ -178,7 +165,7 @@ def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: in
         *("worker", "start", "--pool", POOL_NAME, "--type", POOL_TYPE, "--limit", str(runs_max)),
         *("--name", f"bos@{platform.node()}", "--install-policy", "never"),
     )
-    return Child("worker", command, environment(settings_environment(settings), variables), log)
+    return Child("worker", command, environment(settings.environment(), variables), log)
 
 
 def _announce(record: ServerRecord, logs: Path, names: list[str], echo: Echo) -> None:

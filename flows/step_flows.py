@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from prefect import Flow, flow, tags, task
+from prefect import Flow, flow, task
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
@@ -20,6 +20,7 @@ from flows.progress import StepProgress
 from flows.request import PlanRequest, StepName
 from flows.step import Step, StepRun
 from flows.steps import STEPS
+from flows.tagging import tagged
 from flows.task_set import open_task_set
 
 TraceId = Annotated[
@@ -108,7 +109,7 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
     else:
         context = workspace.ledger.task_set(trace_id).context
     source = version or workspace.scenarios.get(request.scenario).id
-    with tags(f"trace:{context.trace_id}", f"step:{name}"), task_set_scope(context):
+    with tagged(f"trace:{context.trace_id}", f"step:{name}"), task_set_scope(context):
         try:
             made = run_step(STEPS[name], request, context, source)
         except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,6 +98,20 @@ class Settings(BaseSettings):
     def store(self) -> str:
         """The URL or folder of the result store."""
         return self.store_url or str(self.home / "store")
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that give a child process these settings; they hold the secrets in the clear."""
+        options = self.store_options.model_dump(mode="json") | {
+            name: getattr(self.store_options, name).get_secret_value() for name in ("key", "secret", "token")
+        }
+        return {
+            "BOS_HOME": str(self.home),
+            "BOS_DATABASE_URL": self.database,
+            "BOS_STORE_URL": self.store,
+            "BOS_STORE_OPTIONS": json.dumps(options),
+            "BOS_USER": self.user,
+            "BOS_PROJECT": self.project,
+        }
 
     @classmethod
     def load(cls, **values: Any) -> Settings:

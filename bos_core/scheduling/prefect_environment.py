@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from bos_core.scheduling.prefect_server import server_url
 
 
 def apply(home: Path) -> None:
     """Set Prefect's environment unless the user has set it already.
+
+    The server that `bos up` runs for this home is used where there is one; else Prefect starts one for the run.
 
     Parameters
     ----------
@@ -24,5 +29,10 @@ def apply(home: Path) -> None:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_CLI_PROMPT": "false",
     }
+    url = server_url(home)
+    if url:
+        defaults["PREFECT_API_URL"] = url
+    with suppress(OSError):  # the workspace reports a home that cannot be written
+        (home / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
