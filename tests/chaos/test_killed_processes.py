@@ -1,0 +1,115 @@
+"""Kill real processes in every step; a checker that reads only the index compares with an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bos_core.api import Bos, connect, environment
+from bos_core.objects.task import TaskState
+
+RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
+HOURS = 48
+REQUEST = {
+    "scenario": "rts",
+    "horizon": {"start_hour": 24 * 181, "hours": HOURS},
+    "base_kv_min": 200.0,
+    "chunk_hours": 12,
+}
+KILLED_IN = ("snapshot", "unit_commitment", "active_dispatch", "reactive_dispatch", "n1_verification")
+
+
+def start(bos: Bos, trace_id: str, *more: str) -> subprocess.Popen[bytes]:
+    """Start a run in a session of its own."""
+    command = [sys.executable, "-m", "bos_core.cli", "run", "planning-chain", "--trace-id", trace_id, *more]
+    log = (bos.workspace.settings.home / "chaos.txt").open("ab")
+    env = {**os.environ, **environment(bos.workspace.settings)}
+    return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+
+
+def digests(bos: Bos, trace_id: str) -> dict[tuple[str, str, str], str]:
+    """Return the content digest of every output."""
+    tasks = {task.id: task for task in bos.workspace.ledger.tasks(trace_id)}
+    return {
+        (tasks[o.task_id].step, o.chunk, o.name): o.content_digest for o in bos.workspace.ledger.outputs(trace_id)
+    }
+
+
+def wait_until_executing(bos: Bos, trace_id: str, step: str, process: subprocess.Popen[bytes]) -> str:
+    """Return the holder of a task of the step, as soon as there is one."""
+    for _ in range(6000):
+        for task in bos.workspace.ledger.tasks(trace_id, step, [TaskState.EXECUTING]):
+            return task.holder
+        assert process.poll() is None, f"the run ended before step {step}"
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} never started")
+
+
+@pytest.fixture(scope="module")
+def bos(tmp_path_factory: pytest.TempPathFactory) -> Bos:
+    opened = connect(home=tmp_path_factory.mktemp("home"), user="operator", project="chaos")
+    opened.scenarios.import_(RTS_GMLC, name="rts")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bos: Bos) -> dict[tuple[str, str, str], str]:
+    trace_id = str(uuid.uuid4())
+    assert start(bos, trace_id, "--request", json.dumps(REQUEST)).wait(900) == 0
+    return digests(bos, trace_id)
+
+
+def test_a_killed_worker_in_every_step_changes_nothing(
+    bos: Bos, undisturbed: dict[tuple[str, str, str], str]
+) -> None:
+    trace_id = str(uuid.uuid4())
+    process = start(bos, trace_id, "--request", json.dumps(REQUEST))
+    for step in KILLED_IN:
+        holder = wait_until_executing(bos, trace_id, step, process)
+        os.kill(int(holder.split("/")[1]), signal.SIGKILL)
+    assert process.wait(900) == 0
+    assert digests(bos, trace_id) == undisturbed
+    assert executed_twice(bos, trace_id) == 0
+
+
+def test_a_killed_flow_resumes_to_the_same_result(bos: Bos, undisturbed: dict[tuple[str, str, str], str]) -> None:
+    trace_id = str(uuid.uuid4())
+    process = start(bos, trace_id, "--request", json.dumps(REQUEST))
+    for step in KILLED_IN:
+        wait_until_executing(bos, trace_id, step, process)
+        kill_tree(process.pid)
+        process.wait(60)
+        process = start(bos, trace_id, "--resume", trace_id)
+    assert process.wait(900) == 0
+    assert digests(bos, trace_id) == undisturbed
+    assert executed_twice(bos, trace_id) == 0
+
+
+def kill_tree(pid: int) -> None:
+    """Kill -9 the run and everything that it started, the parent first."""
+    parent = psutil.Process(pid)
+    children = parent.children(recursive=True)
+    for process in [parent, *children]:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def executed_twice(bos: Bos, trace_id: str) -> int:
+    """Count tasks that were executed again after they had succeeded: two manifests with outputs."""
+    store = bos.workspace.store
+    manifests: dict[str, int] = {}
+    for address, _ in store.walk(f"attempts/{trace_id}"):
+        if address.endswith("manifest.json"):
+            manifests[address.split("/")[2]] = manifests.get(address.split("/")[2], 0) + 1
+    return sum(count > 1 for count in manifests.values())

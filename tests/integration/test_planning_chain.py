@@ -1,0 +1,114 @@
+"""The planning chain on a real reduced grid, with a real Prefect server and Dask workers, one week."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bos_core.api import Bos, Run, connect
+from bos_core.objects.task import TaskState
+
+RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
+HOURS = 168
+STEPS = (
+    "system_model",
+    "snapshot",
+    "equivalence",
+    "annual_states",
+    "unit_commitment",
+    "active_dispatch",
+    "reactive_dispatch",
+    "n1_verification",
+    "state_adjustment",
+)
+
+
+@pytest.fixture(scope="module")
+def bos(tmp_path_factory: pytest.TempPathFactory) -> Bos:
+    """An empty installation with the RTS-GMLC grid."""
+    opened = connect(home=tmp_path_factory.mktemp("home"), user="planner", project="tests")
+    opened.scenarios.import_(RTS_GMLC, name="rts")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def week(bos: Bos) -> Run:
+    """One week of the year on the 230 kV part."""
+    return bos.run("planning-chain", scenario="rts", hours=HOURS, start=24 * 181, base_kv_min=200.0).wait(1500)
+
+
+def test_every_step_makes_a_version(bos: Bos, week: Run) -> None:
+    versions = bos.workspace.scenarios.versions(trace_id=week.trace_id)
+    assert {version.step for version in versions} == set(STEPS)
+    assert week.task_state is TaskState.SUCCESS
+
+
+def test_every_pair_of_hour_and_outage_is_verified(week: Run) -> None:
+    grid, _ = week.state("n1_verification").reader.grid()
+    assert week.n1.pairs(["hour"]).num_rows == int(grid.network.outage_candidate.sum()) * HOURS
+    assert sum(week.n1.counts().values()) == week.n1.pairs(["hour"]).num_rows
+
+
+def test_the_model_of_step_one_has_no_state(week: Run) -> None:
+    reader = week.state("system_model").reader
+    assert not reader.table("unit_state").num_rows
+    assert not reader.series_names()
+
+
+def test_power_balances_and_ac_equations_hold_in_every_hour(week: Run) -> None:
+    hours = week.table("reactive_dispatch", "hours")
+    assert hours.num_rows == HOURS
+    assert (hours["residual_pu"].to_numpy() <= 1e-6).all()
+    boundary = week.table("reactive_dispatch", "boundary")
+    assert np.nanmax(boundary["vm_difference_pu"].to_numpy()) < 1e-6
+
+
+def test_states_are_reached_by_name(week: Run) -> None:
+    state = week.state("reactive_dispatch")
+    grid, _ = state.reader.grid()
+    voltage = state.bus(str(grid.network.bus_name[0])).vm_pu
+    assert voltage.shape == (HOURS,)
+    assert ((voltage > 0.8) & (voltage < 1.2)).all()
+
+
+def test_table6_counts_every_task(week: Run) -> None:
+    rows = {row.stage: row for row in week.table6()}
+    days = HOURS // 24
+    assert rows["Unit commitment"].tasks == days + 1
+    assert rows["Active power dispatch"].tasks == days + 1
+    assert rows["N-1 verification"].subtasks == week.n1.pairs(["hour"]).num_rows
+
+
+def test_log_lines_of_workers_carry_the_trace_id(week: Run) -> None:
+    lines = week.log()
+    assert lines
+    assert {line.trace_id for line in lines} == {week.trace_id}
+    assert any(line.logger.startswith("slots.") or line.logger == "bos" for line in lines)
+
+
+def test_the_report_is_one_offline_file(week: Run, tmp_path: Path) -> None:
+    page = week.report(tmp_path / "report.html").read_text()
+    assert "N-1" in page
+    assert 'src="http' not in page
+
+
+def test_resuming_a_finished_run_computes_nothing(bos: Bos, week: Run) -> None:
+    ledger = bos.workspace.ledger
+    before = {task.id: task.attempt for task in ledger.tasks(week.trace_id)}
+    command = [sys.executable, "-m", "bos_core.cli", "run", "--resume", week.trace_id]
+    from bos_core.api import environment
+
+    done = subprocess.run(
+        command,
+        env={**__import__("os").environ, **environment(bos.workspace.settings)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {task.id: task.attempt for task in ledger.tasks(week.trace_id)} == before
