@@ -226,13 +226,15 @@ def fan(x: Spec, bands: Mapping[str, FloatArray], colour: str, hover: str) -> li
 
 def percentile_bands(values: FloatArray, time: TimeAxis) -> dict[str, FloatArray]:
     """Percentiles over elements of (hour, element); the extremes of a bin, the mean of the percentiles."""
-    inner = np.nanpercentile(values, [5, 50, 95], axis=1)
+    inner = np.full((3, values.shape[0]), np.nan)
+    known = np.isfinite(values).any(axis=1)
+    inner[:, known] = np.nanpercentile(values[known], [5, 50, 95], axis=1)
     return {
-        "min": time.smallest(np.nanmin(values, axis=1)),
+        "min": time.smallest(np.fmin.reduce(values, axis=1)),
         "p05": time.mean(inner[0]),
         "p50": time.mean(inner[1]),
         "p95": time.mean(inner[2]),
-        "max": time.largest(np.nanmax(values, axis=1)),
+        "max": time.largest(np.fmax.reduce(values, axis=1)),
     }
 
 

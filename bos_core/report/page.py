@@ -73,7 +73,7 @@ def render(data: ReportData) -> str:
         kind=_kind,
         packs=store.packs,
         page=_script_json(page),
-        plotly=_inline(get_plotlyjs()),
+        plotly=_plotly(),
         style=_resource("report.css"),
         script=_inline(_resource("report.js")),
     )
@@ -158,6 +158,11 @@ def _script_json(value: object) -> str:
 def _inline(script: str) -> str:
     """Script text that may stand in a script element."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+@cache
+def _plotly() -> str:
+    return _inline(get_plotlyjs())
 
 
 def _resource(name: str) -> str:

@@ -37,7 +37,7 @@ _FURTHER = ("#66ccee", "#ccbb44", "#aa3377", "#228833", "#4477aa", "#ee6677")
 CATEGORICAL = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa4499", "#997700", "#33bbee", "#882255")
 """Colours of series that are no technology."""
 
-VOLTAGE_LEVEL = ((300.0, "#8e3a9d", "380 kV"), (200.0, "#1f78c8", "220 kV"), (0.0, "#8a99a5", "110 kV and below"))
+VOLTAGE_LEVEL = ((300.0, "#a64db8", "380 kV"), (200.0, "#1f78c8", "220 kV"), (0.0, "#8a99a5", "110 kV and below"))
 """Lower bound in kV, colour and label; none of the colours is one of the classes of loading."""
 
 Scale = tuple[tuple[float, str], ...]

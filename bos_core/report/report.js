@@ -97,6 +97,9 @@
       const rows = await unpack(value.pack);
       filled[key] = value.row === undefined ? rows : rows[value.row];
     }
+    if (filled.colorbar) {
+      filled.colorbar = merge(filled.colorbar, { tickfont: { size: 11 }, title: { font: { size: 12 } } });
+    }
     if (filled.type === "heatmap" && filled.rows) {
       const columns = filled.z[0].length;
       filled.customdata = filled.rows.map(name => new Array(columns).fill(name));
@@ -151,7 +154,7 @@
     type: "line", xref: "paper", x0: 0, x1: 1, yref, y0: value, y1: value, line: { color: "--limit", width: 1.2, dash: "dash" },
   });
   const limitLabel = (value, yref, text, below) => ({
-    xref: "paper", x: 1, xanchor: "right", yref, y: value, yanchor: below ? "top" : "bottom", text, showarrow: false,
+    xref: "paper", x: 1, xanchor: "right", yref, y: value, yanchor: below ? "top" : "bottom", text, showarrow: false, bgcolor: "--label", borderpad: 1,
     font: { size: 11, color: "--limit" },
   });
 
@@ -188,7 +191,7 @@
         const pad = 0.08 * (Math.max(...reach) - Math.min(...reach)) || 0.01 * Math.abs(reach[0]) || 1;
         await draw(curve, [{
           type: "scatter", mode: "lines", ...hourAxis, y: values, connectgaps: false,
-          line: { color: "#0077bb", width: values.length > 1000 ? 0.8 : 1.5 },
+          line: { color: "--curve", width: values.length > 1000 ? 0.8 : 1.5 },
           hovertemplate: `%{y:${format}} ${spec.unit}<extra></extra>`,
         }], {
           xaxis: { hoverformat: "%a %d %b %Y, %H:%M" },
@@ -233,9 +236,9 @@
         const volts = [spec.vm_low, spec.vm_high, ...low[i].filter(Number.isFinite), ...high[i].filter(Number.isFinite)];
         const floor = volts.reduce((a, b) => Math.min(a, b)) - 0.035, ceiling = volts.reduce((a, b) => Math.max(a, b)) + 0.035;
         await draw(curves, [
-          curve(loading[i], "highest loading", "#0077bb", "y", ".1f} %"),
-          curve(low[i], "lowest voltage", "#0077bb", "y2", ".4f} p.u."),
-          curve(high[i], "highest voltage", "#0077bb", "y2", ".4f} p.u.", { fill: "tonexty", fillcolor: "--band" }),
+          curve(loading[i], "highest loading", "--curve", "y", ".1f} %"),
+          curve(low[i], "lowest voltage", "--curve", "y2", ".4f} p.u."),
+          curve(high[i], "highest voltage", "--curve", "y2", ".4f} p.u.", { fill: "tonexty", fillcolor: "--band" }),
           marks(1, "islanded", "#ddaa33", "triangle-up"), marks(2, "diverged", "#cc3311", "x"),
         ], {
           xaxis: { anchor: "y2", hoverformat: "%a %d %b %Y, %H:%M" },
@@ -248,7 +251,7 @@
             limitLabel(spec.vm_low, "y2", `limit ${spec.vm_low} p.u.`, true),
             limitLabel(spec.vm_high, "y2", `limit ${spec.vm_high} p.u.`),
           ],
-          margin: { l: 64, r: 92, t: 22 },
+          margin: { l: 64, r: 108, t: 22 },
         });
       }
       const select = selector(controls, "Contingency", spec.names.map((n, i) => `${i + 1}. ${n}`), null, choose);
@@ -261,7 +264,7 @@
         hovertemplate: "%{y}. %{customdata}<br>%{x}: %{z:.1f} %<extra></extra>",
       }], {
         yaxis: { title: { text: "Rank of contingency" }, autorange: "reversed", showgrid: false },
-        hovermode: "closest", margin: { l: 64, r: 92, t: 10 },
+        hovermode: "closest", margin: { l: 64, r: 108, t: 10 },
       });
       overview.on("plotly_click", event => {
         select.value = event.points[0].y - 1;

@@ -168,7 +168,7 @@ def _balance(s: Schedule, by_technology: dict[str, FloatArray], time: TimeAxis) 
     style = technology_style(by_technology)
     rows = []
     for technology, p in by_technology.items():
-        chosen = np.ones(1, bool) if s.unit_technology is None else s.unit_technology == technology
+        chosen = slice(None) if s.unit_technology is None else s.unit_technology == technology
         capacity = None if s.unit_p_mw_max is None else float(s.unit_p_mw_max[chosen].sum())
         curtailed = None if s.unit_curtailed_mw is None else float(s.unit_curtailed_mw[:, chosen].sum())
         rows.append(_balance_row(style[technology][0], p, load, time.hours, capacity, curtailed))

@@ -11,6 +11,7 @@ from bos_core.report.blocks import Block, Explorer, Figure, PackStore, Section, 
 from bos_core.report.charts import TimeAxis, group_borders, heat_map, row_groups
 from bos_core.report.data import ReportData, Schedule
 from bos_core.report.palette import technology_style
+from bos_core.report.tables import number
 
 CURVE_VALUES_MAX = 2_500_000
 """Hourly values of one quantity that go into the page; with more, the elements that vary most are kept."""
@@ -53,7 +54,7 @@ def schedule_section(data: ReportData, store: PackStore) -> Section:
             blocks.append(missing(what, why))
         else:
             blocks += _blocks(quantity, time, store)
-    lead = f"{data.head.hours:,} sequential states of the devices, from {time.label(0)}.".replace(",", "\u202f")
+    lead = f"{number(data.head.hours)} sequential states of the devices, from {time.label(0)}."
     return Section("schedule", "Schedule of devices (Fig. 11)", "Schedule (Fig. 11)", blocks, lead)
 
 
@@ -168,7 +169,7 @@ def _map_figure(q: _Quantity, rows: IntArray, time: TimeAxis, store: PackStore) 
         known = shown[np.isfinite(shown)]
         reach = float(np.percentile(np.abs(known - 1.0), 99.5)) if known.size else 0.1
         more = {"colorscale": "--diverging", "zmid": 1.0, "zmin": 1 - reach, "zmax": 1 + reach}
-        binned = "the value of each day that lies farthest from 1 p.u."
+        binned = "the value farthest from 1 p.u. in each day"
         resolution = 1e-4
     elif q.high is not None:
         size = np.where(q.high[rows] > 0, q.high[rows], np.nan)

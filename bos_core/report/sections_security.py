@@ -60,7 +60,7 @@ def contingency_section(data: ReportData, store: PackStore) -> Section:
         f"{100 * c.loading_limit:g} %, voltage {c.vm_pu_low:g} to {c.vm_pu_high:g} p.u."
     )
     if order.size < c.total:
-        note = f"The {order.size} most severe of {c.total:,} contingencies. ".replace(",", "\u202f") + note
+        note = f"The {number(order.size)} most severe of {number(c.total)} contingencies. {note}"
     explorer = ContingencyExplorer(
         "Extremes after the contingency" + (f", {c.stage}" if c.stage else ""),
         [str(n) for n in c.name[order]],
