@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ class Series:
 
     name: str
     elements: tuple[str, ...]
-    values: NDArray[np.generic]
+    values: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ class ImportedGrid:
     notes: tuple[Note, ...] = ()
 
 
-def to_columns(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, NDArray[np.generic]]]:
+def to_columns(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, NDArray[Any]]]:
     """Return ontology tables as numpy columns, the input of `bos_core.grid.assembly.assemble`.
 
     Nulls become NaN (float), ``""`` (string), `MISSING_INT` (integer) and False (boolean).
@@ -64,7 +65,7 @@ def to_columns(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, NDArray[np
     }
 
 
-def _array(values: pa.ChunkedArray) -> NDArray[np.generic]:
+def _array(values: pa.ChunkedArray) -> NDArray[Any]:
     kind = values.type
     if pa.types.is_string(kind):
         return np.array(values.fill_null("").to_pylist(), dtype=np.str_)

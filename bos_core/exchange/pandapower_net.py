@@ -20,6 +20,9 @@ from bos_core.grid.model import FloatArray, StrArray
 UNRATED_KA = 9e4
 """pandapower's converters write 99999 kA for unrated branches."""
 
+BASE_MVA_MIN = 100.0
+"""System base where the net has a smaller one (pandapower's default is 1 MVA): keeps residuals above rounding."""
+
 COS_PHI = 0.95
 """Power factor that gives a reactive range to units without one: +-0.33 of their rating (VDE-AR-N 4110, 4120)."""
 
@@ -63,9 +66,11 @@ def technology_of(kind: object, size_mw: float, default: str) -> str:
 class NetReader:
     """Reads one pandapower net into a `TableBuilder`; `ids` gives the id of every element by its index."""
 
-    def __init__(self, net: Any, name: str) -> None:  # noqa: ANN401
+    def __init__(self, net: Any, name: str) -> None:
         self.net = net
-        self.tables = TableBuilder(name, base_mva=float(net.sn_mva), frequency_hz=float(net.f_hz))
+        self.tables = TableBuilder(
+            name, base_mva=max(BASE_MVA_MIN, float(net.sn_mva)), frequency_hz=float(net.f_hz)
+        )
         self.ids: dict[str, pd.Series] = {}
 
     def read(self) -> TableBuilder:
@@ -103,7 +108,7 @@ class NetReader:
         found = self.net.get(element) if hasattr(self.net, "get") else None
         return found if isinstance(found, pd.DataFrame) else pd.DataFrame()
 
-    def column(self, element: str, name: str, default: Any) -> NDArray[Any]:  # noqa: ANN401
+    def column(self, element: str, name: str, default: Any) -> NDArray[Any]:
         """Return a column with `default` where the column or a value is missing; its type is the default's."""
         frame = self.frame(element)
         if name not in frame.columns:
@@ -154,7 +159,7 @@ class NetReader:
         frame = self.frame("bus")
         longitude, latitude = _coordinates(self.column("bus", "geo", ""))
         reference = self.column("gen", "slack", False)
-        slack = set(self.column("ext_grid", "bus", -1).tolist())
+        slack = set(self._slack_grids())
         slack |= set(self.column("gen", "bus", -1)[reference].tolist())
         live = self.column("ext_grid", "in_service", True)
         angle = dict(
@@ -184,12 +189,21 @@ class NetReader:
             va_deg=np.array([angle.get(b, np.nan) for b in frame.index]),
         )
 
+    def _slack_grids(self) -> list[int]:
+        """Return the buses of external grids; of power plants with a planned power only the largest is slack."""
+        buses = self.column("ext_grid", "bus", -1)
+        planned = self.column("ext_grid", "p_disp_mw", np.nan)
+        plants = np.isfinite(planned) & self.column("ext_grid", "in_service", True)
+        if plants.any() and plants.all():
+            return [int(buses[int(np.nanargmax(planned))])]
+        return [int(b) for b in buses.tolist()]
+
     def _lines(self) -> None:
         if not len(self.frame("line")):
             return
 
         def per_km(name: str) -> FloatArray:
-            return self.column("line", name, np.nan) * length
+            return np.asarray(self.column("line", name, np.nan) * length)
 
         length = self.column("line", "length_km", np.nan)
         parallel = self.column("line", "parallel", 1.0)
@@ -227,7 +241,7 @@ class NetReader:
         self.tables.finding(
             "impedance", names[skew & live], "differs by direction", "give rtf_pu = rft_pu and xtf_pu = xft_pu"
         )
-        scale = float(self.net.sn_mva) / value("sn_mva")
+        scale = self.tables.base_mva / value("sn_mva")
         ids = self.tables.add(
             "equivalent_branch",
             [f"impedance {i}" for i in frame.index],
@@ -276,7 +290,9 @@ class NetReader:
         high = self.column(element, "max_q_mvar", np.nan)
         share = np.sqrt(1.0 - COS_PHI**2) / COS_PHI
         self.tables.note(
-            element, int(np.isnan(low).sum()), f"no reactive limits: +-{share:.2f} of the rating (cos phi {COS_PHI})"
+            element,
+            int(np.isnan(low).sum()),
+            f"no reactive limits: +-{share:.2f} of the rating",
         )
         return np.where(np.isnan(low), -share * rated, low), np.where(np.isnan(high), share * rated, high)
 
@@ -298,7 +314,8 @@ class NetReader:
         top = np.where(np.isnan(largest), np.where(np.isnan(planned), total, planned), largest)
         lowest = self.column("ext_grid", "min_p_mw", np.nan)
         bottom = np.where(np.isnan(lowest), np.where(np.isnan(planned), -total, 0.0), lowest)
-        self.tables.note("ext_grid", int(np.isnan(largest).sum()), f"no power limits: +-{total:.0f} MW, the total load")
+        bare = np.isnan(largest) & np.isnan(planned)
+        self.tables.note("ext_grid", int(bare.sum()), f"no power limits: +-{total:.0f} MW, the total load")
         rated = self.column("ext_grid", "sn_mva", np.nan)
         q_min, q_max = self._reactive("ext_grid", np.where(np.isnan(rated), np.maximum(top, total), rated))
         ids = self.tables.add_units(
@@ -323,8 +340,9 @@ class NetReader:
             q_mvar=0.0,
             vm_set_pu=self.column("ext_grid", "vm_pu", 1.0),
         )
-        extra = int(live.sum()) - 1
+        extra = int((live & np.isnan(planned)).sum()) - 1
         self.tables.note("ext_grid", max(extra, 0), "further slack in an island becomes a voltage-controlled unit")
+        self.tables.note("ext_grid", int(np.isfinite(planned).sum()), "power plant with a planned power: a unit")
 
     def _generators(self) -> None:
         self._machines("gen", "other", voltage_control=True)
@@ -416,7 +434,11 @@ class NetReader:
         frame = self.frame("motor")
         if len(frame):
             scale = self.column("motor", "loading_percent", 100.0) / 100.0 * self.column("motor", "scaling", 1.0)
-            p = self.column("motor", "pn_mech_mw", np.nan) / self.column("motor", "efficiency_percent", 100.0) * 100.0
+            p = (
+                self.column("motor", "pn_mech_mw", np.nan)
+                / self.column("motor", "efficiency_percent", 100.0)
+                * 100.0
+            )
             p = p * scale
             q = np.sqrt(np.maximum((p / self.column("motor", "cos_phi", 1.0)) ** 2 - p**2, 0.0))
             self._add_loads("motor", p, q)
@@ -532,7 +554,7 @@ class NetReader:
             return
         names, live = self.names("xward"), self.column("xward", "in_service", True)
         nominal = self.frame("bus")["vn_kv"].reindex(frame["bus"]).to_numpy(dtype=float)
-        base_ohm = nominal**2 / float(self.net.sn_mva)
+        base_ohm = nominal**2 / self.tables.base_mva
         keys = [f"xward {i}" for i in frame.index]
         inner = self.tables.add(
             "bus",
@@ -668,7 +690,8 @@ class NetReader:
         for row in self.frame("pwl_cost").to_dict("records"):
             device = self._device(row)
             if device and row.get("power_type", "p") == "p":
-                self.tables.segment_cost(device, 0.0, [(float(a), float(b), float(m)) for a, b, m in row["points"]])
+                points = [(float(a), float(b), float(m)) for a, b, m in row["points"]]
+                self.tables.segment_cost(device, 0.0, points)
 
     def _device(self, row: dict[Any, Any]) -> str:
         kind, index = row.get("et"), row.get("element")

@@ -81,7 +81,8 @@ def add_transformers(reader: NetReader) -> None:
     tables.note("trafo", int(moved.sum()), "no tap changer type and off neutral: at neutral, as in pandapower")
     ratio_high = [reader.column("trafo", f"leakage_{q}_ratio_hv", 0.5) for q in ("resistance", "reactance")]
     skew = live & ((ratio_high[0] != 0.5) | (ratio_high[1] != 0.5)) & (value("i0_percent", 0.0) != 0)
-    tables.finding("trafo", names[skew], "has an uneven leakage ratio", "give leakage ratios of 0.5, or i0_percent 0")
+    remedy = "give leakage ratios of 0.5, or i0_percent 0"
+    tables.finding("trafo", names[skew], "has an uneven leakage ratio", remedy)
     derating = value("df", 1.0)
     full = rated / (np.sqrt(3.0) * value("vn_hv_kv"))
     ids = tables.add(
@@ -144,7 +145,7 @@ def add_transformers3(reader: NetReader) -> None:
     def value(name: str, default: float = np.nan) -> FloatArray:
         return reader.column("trafo3w", name, default)
 
-    base = float(reader.net.sn_mva)
+    base = tables.base_mva
     sides = {"high": "hv", "medium": "mv", "low": "lv"}
     z = _star(
         np.stack([value(f"vk_{s}_percent") for s in sides.values()]),

@@ -17,8 +17,9 @@ from bos_core.grid.model import FloatArray, IntArray, StrArray
 from bos_core.objects.errors import Finding
 from bos_core.objects.ontology import TABLES, element_id
 
+_ENDS = {"from": "from_bus", "to": "to_bus"}
 BUS_COLUMNS: Mapping[str, Mapping[str, str]] = {
-    **{table: {"from": "from_bus", "to": "to_bus"} for table in ("line", "transformer", "equivalent_branch", "hvdc")},
+    **{kind: _ENDS for kind in ("line", "transformer", "equivalent_branch", "hvdc")},  # noqa: C420
     "transformer3": {"high": "high_bus", "medium": "medium_bus", "low": "low_bus"},
     **{table: {"bus": "bus"} for table in ("shunt", "svg", "unit", "load", "storage", "switch")},
 }
@@ -51,7 +52,7 @@ class TableBuilder:
     """Rows of all ontology tables of one grid, in the order in which they are added."""
 
     def __init__(self, name: str, *, base_mva: float = 100.0, frequency_hz: float = 50.0) -> None:
-        self.name = name
+        self.name, self.base_mva = name, base_mva
         self.system = element_id(name, "system", name)
         self.notes: list[Note] = []
         self.findings: list[Finding] = []
@@ -75,7 +76,7 @@ class TableBuilder:
         """Add rows to a table; scalars are not spread."""
         self._rows.setdefault(table, []).append({k: np.asarray(v) for k, v in columns.items()})
 
-    def add(self, kind: str, source: Iterable[object], names: Iterable[object], **columns: Any) -> StrArray:  # noqa: ANN401
+    def add(self, kind: str, source: Iterable[object], names: Iterable[object], **columns: Any) -> StrArray:
         """Add devices and their entities; scalars are spread over the rows.
 
         Returns
@@ -92,7 +93,7 @@ class TableBuilder:
         self.put(kind, id=ids, **{k: np.broadcast_to(np.asarray(v), (n,)) for k, v in columns.items()})
         return ids
 
-    def state(self, kind: str, ids: StrArray, **columns: Any) -> None:  # noqa: ANN401
+    def state(self, kind: str, ids: StrArray, **columns: Any) -> None:
         """Add rows of a ``*_state`` table; scalars are spread."""
         if ids.size:
             spread = {k: np.broadcast_to(np.asarray(v), ids.shape) for k, v in columns.items()}
@@ -108,7 +109,7 @@ class TableBuilder:
         p_mw_max: FloatArray,
         given: Mapping[str, NDArray[Any]] | None = None,
         costs: bool = True,
-        **columns: Any,  # noqa: ANN401
+        **columns: Any,
     ) -> StrArray:
         """Add units; what `given` lacks comes from the technology table.
 
@@ -125,7 +126,9 @@ class TableBuilder:
                 self.put(table, device=ids[rows["owner"]], **rest)
         return ids
 
-    def segment_cost(self, device: str, no_load_eur_per_h: float, segments: list[tuple[float, float, float]]) -> None:
+    def segment_cost(
+        self, device: str, no_load_eur_per_h: float, segments: list[tuple[float, float, float]]
+    ) -> None:
         """Replace a unit's production cost by segments (from MW, to MW, EUR/MWh); rising prices are enforced.
 
         Where prices fall from one segment to the next, the segments are merged at their mean: the lower convex
@@ -165,7 +168,8 @@ class TableBuilder:
             own = [self._costs[d][0] for d in rows["device"][mine].tolist()]
             changed["no_load_eur_per_h"] = rows["no_load_eur_per_h"].astype(float)
             changed["no_load_eur_per_h"][mine] = own
-            changed["source"] = np.where(mine, "production cost: source file; rest: " + rows["source"], rows["source"])
+            given = "production cost: source file; rest: " + rows["source"].astype(object)
+            changed["source"] = np.where(mine, given, rows["source"].astype(object))
         return changed
 
     def _put_own_costs(self) -> None:
@@ -184,7 +188,7 @@ class TableBuilder:
             marginal_eur_per_mwh=price,
         )
 
-    def column(self, table: str, name: str, missing: Any = "") -> NDArray[Any]:  # noqa: ANN401
+    def column(self, table: str, name: str, missing: Any = "") -> NDArray[Any]:
         """Return a column of the rows added so far."""
         parts = [
             rows.get(name, np.full(len(next(iter(rows.values()))), missing)) for rows in self._rows.get(table, ())
@@ -207,7 +211,9 @@ class TableBuilder:
             return
         place = {b: i for i, b in enumerate(bus.tolist())}
         label = self._station_labels(place, bus.size)
-        names = dict(zip(self.column("entity", "id").tolist(), self.column("entity", "name").tolist(), strict=True))
+        names = dict(
+            zip(self.column("entity", "id").tolist(), self.column("entity", "name").tolist(), strict=True)
+        )
         first = _first_of_label(label, -self.column("bus", "base_kv").astype(float))
         given = np.array(station if station is not None else [""] * bus.size, dtype=object)
         titles = [names[bus[k]] for k in first]
@@ -274,7 +280,7 @@ class TableBuilder:
         kind, base, after = zip(*LOADING_CRITERIA, strict=True)
         self.put(
             "loading_criterion",
-            id=[element_id(self.name, "loading_criterion", k) for k in kind],
+            id=[element_id(self.name, "loading_criterion", str(k)) for k in kind],
             kind=kind,
             loading_max=base,
             loading_contingency_max=after,
@@ -283,7 +289,7 @@ class TableBuilder:
             product, load, renewable, floor = zip(*RESERVES, strict=True)
             self.put(
                 "reserve_requirement",
-                id=[element_id(self.name, "reserve_requirement", k) for k in product],
+                id=[element_id(self.name, "reserve_requirement", str(k)) for k in product],
                 product=product,
                 share_of_load=load,
                 share_of_renewable=renewable,

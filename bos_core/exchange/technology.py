@@ -53,7 +53,7 @@ def technologies() -> Technologies:
 
 @dataclass(frozen=True, eq=False)
 class UnitFigures:
-    """Columns of `unit`, `unit_cost`, `cost_segment` and `start_cost` for some units; `owner` = position of the unit."""
+    """Columns of the tables of units and their costs; `owner` is the position of the unit."""
 
     limits: dict[str, np.ndarray]
     cost: dict[str, np.ndarray]
@@ -131,11 +131,10 @@ def _segments(
 
 def _starts(t: dict[str, FloatArray], committable: np.ndarray, size: FloatArray) -> dict[str, np.ndarray]:
     owner, hours, price = [], [], []
+    below = np.full(size.size, -1.0)
     for name, after in (("hot", None), ("warm", "warm_off_h"), ("cold", "cold_off_h")):
-        colder = t[f"start_{name}_eur_per_mw"] > {"hot": -1.0, "warm": t["start_hot_eur_per_mw"]}.get(
-            name, t["start_warm_eur_per_mw"]
-        )
-        rows = np.flatnonzero(committable & colder)
+        rows = np.flatnonzero(committable & (t[f"start_{name}_eur_per_mw"] > below))
+        below = t[f"start_{name}_eur_per_mw"]
         owner.append(rows)
         hours.append(np.ones(rows.size) if after is None else t[after][rows])
         price.append((t[f"start_{name}_eur_per_mw"] * size)[rows])

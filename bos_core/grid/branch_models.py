@@ -195,7 +195,7 @@ class BranchReader:
         nominal = rated / self.base_mva
         given = t.real("transformer", "i_max_from_ka") * np.sqrt(3.0) * self.kv(f) / self.base_mva
         by_rating = nominal * self.kv(f) / kv_from
-        limit = np.where(np.isfinite(given), given, by_rating)
+        limit = np.where(np.isnan(given), by_rating, given)
         return branches_of(
             id=ids,
             name=self.named(ids),

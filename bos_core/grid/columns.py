@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bos_core.grid.model import BoolArray, FloatArray, IntArray, StrArray
 MISSING_INT = -(2**62)
 """Stands for a null integer."""
 
-Columns = Mapping[str, Mapping[str, NDArray[np.generic]]]
+Columns = Mapping[str, Mapping[str, NDArray[Any]]]
 
 
 class Tables:
@@ -64,7 +65,7 @@ def places(known: StrArray) -> dict[str, int]:
 
 def look_up(place: Mapping[str, int], wanted: StrArray) -> IntArray:
     """Return the position of every id of `wanted`, -1 where absent."""
-    return np.fromiter((place.get(item, -1) for item in wanted.tolist()), np.int64, wanted.size)
+    return np.fromiter(map(place.get, wanted.tolist(), repeat(-1)), np.int64, wanted.size)
 
 
 def pick(values: NDArray[Any], rows: IntArray, missing: Any) -> NDArray[Any]:

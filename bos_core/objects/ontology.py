@@ -367,7 +367,7 @@ _TABLES = (
             _f("tap_step_percent", "%", "voltage change a step", True),
             _f("tap_step_deg", "deg", "angle of the added voltage (cross regulation)", True),
             _b("tap_phase_shifter", "ideal phase shifter: a step turns by tap_step_deg, ratio unchanged"),
-            _f("i_max_from_ka", "kA", "rating at the from side, null = rated_mva decides", True),
+            _f("i_max_from_ka", "kA", "rating at the from side, null = rated_mva decides, inf = unrated", True),
             _f("loading_max", "1", "admissible loading, 1 = rated power"),
         ),
     ),
