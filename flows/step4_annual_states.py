@@ -25,7 +25,7 @@ _RENEWABLE = {
     "river": "hydro",
     "bio": "biomass",
 }
-_FIRST_WEEKDAY = 4  # 1 January 2016, the year of the historical profiles, was a Friday
+_FIRST_WEEKDAY = 4  # 1 January 2016, the (leap) year of the historical profiles, was a Friday
 
 
 def plan(run: StepRun) -> list[Task]:
@@ -50,6 +50,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
             units=grid.units,
             first_weekday=_FIRST_WEEKDAY,
             seed=int(job.task.parameters["seed"]),
+            leap_year=True,
         )
     )
     assert isinstance(outputs, Outputs)

@@ -24,7 +24,7 @@ from bos_core.grid.statistics import autocorrelation, correlation
 from bos_core.objects.contracts import ProgramManifest
 from bos_core.objects.errors import Finding, InputError, OptionError, raise_if_any
 from bos_core.objects.ontology import HOURS_PER_YEAR
-from slots.scenario_sequence.contract import Inputs, Outputs, validate
+from slots.scenario_sequence.contract import Inputs, Outputs, validate, weekdays
 from slots.scenario_sequence.outages import OutageParameters, random_stream, sample_availability
 
 _DAYS = HOURS_PER_YEAR // 24
@@ -88,7 +88,7 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     partner = inputs.profile_partner[order]
     partner = np.where(partner >= 0, back[partner], -1)
 
-    days = _draw_days(history, kind, scale, inputs.first_weekday, inputs.seed, parameters)
+    days = _draw_days(history, kind, scale, weekdays(inputs), inputs.seed, parameters)
     value = history.reshape(_DAYS, 24, -1)[days].reshape(HOURS_PER_YEAR, -1)
     factor = np.ones_like(value)
     noisy = np.flatnonzero(np.isin(kind, _NOISY) & (np.ptp(history, axis=0) > 0))
@@ -119,10 +119,9 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
 
 
 def _draw_days(
-    history: FloatArray, kind: np.ndarray, scale: FloatArray, first_weekday: int, seed: int, parameters: Parameters
+    history: FloatArray, kind: np.ndarray, scale: FloatArray, weekday: IntArray, seed: int, parameters: Parameters
 ) -> IntArray:
     """Return the historical day behind each day of the year."""
-    weekday = (first_weekday + np.arange(_DAYS)) % 7
     day_type = np.maximum(weekday - 4, 0)
     signature = _signature(history, kind, scale)
     before = np.vstack([signature[:1], signature[23:-1:24]])

@@ -14,6 +14,8 @@ from bos_core.objects.ontology import HOURS_PER_YEAR
 
 PROFILE_KINDS = ("load_p", "load_q", "wind", "solar", "hydro", "biomass", "exchange", "other")
 
+_DAY_OF_1_MARCH = 59
+
 RENEWABLE_KINDS = ("wind", "solar", "hydro", "biomass")
 
 
@@ -23,6 +25,7 @@ class Inputs:
 
     `profile_kind` is one of `PROFILE_KINDS`. `profile_partner` is the position of the active-power profile that
     a reactive one follows, -1 otherwise. Hour 0 is 1 January 00:00; `first_weekday` is its weekday, 0 = Monday.
+    `leap_year` says that the history is a leap year whose 29 February was dropped: weekdays jump there.
     """
 
     profile_value: Annotated[FloatArray, Array(("hour", "profile"), "1", "hourly means, relative to scale")]
@@ -33,6 +36,7 @@ class Inputs:
     units: Units
     first_weekday: int
     seed: int
+    leap_year: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,12 @@ def validate(inputs: Inputs) -> list[Finding]:
     if inputs.seed < 0:
         findings.append(Finding("seed", (), f"is {inputs.seed}", "give an integer of at least 0"))
     return findings
+
+
+def weekdays(inputs: Inputs) -> IntArray:
+    """Return the weekday of each of the 365 days, 0 = Monday."""
+    day = np.arange(HOURS_PER_YEAR // 24)
+    return np.asarray((inputs.first_weekday + day + (inputs.leap_year & (day >= _DAY_OF_1_MARCH))) % 7)
 
 
 def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:

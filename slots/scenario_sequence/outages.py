@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from bos_core.grid.model import BoolArray, FloatArray, Units
+from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
 from bos_core.objects.contracts import ProgramParameters
 from bos_core.objects.ontology import HOURS_PER_YEAR
-from slots.scenario_sequence.contract import Inputs
+from slots.scenario_sequence.contract import Inputs, weekdays
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,8 @@ def sample_availability(inputs: Inputs, load_mw: FloatArray, parameters: OutageP
     rates, notes = _rates(units, parameters)
     chosen = np.flatnonzero(units.committable)
     if parameters.maintenance and chosen.size:
-        first_monday = (7 - inputs.first_weekday) % 7
-        on_maintenance, homeless = _maintenance(units, rates, load_mw, first_monday, inputs.seed, parameters)
+        mondays = np.flatnonzero(weekdays(inputs) == 0)
+        on_maintenance, homeless = _maintenance(units, rates, load_mw, mondays, inputs.seed, parameters)
         in_service &= ~np.repeat(on_maintenance, 24, axis=0)
         if homeless:
             notes.append(
@@ -148,7 +148,7 @@ def _maintenance(
     units: Units,
     rates: Mapping[int, OutageRate],
     load_mw: FloatArray,
-    first_monday: int,
+    mondays: IntArray,
     seed: int,
     parameters: OutageParameters,
 ) -> tuple[BoolArray, list[str]]:
@@ -167,7 +167,7 @@ def _maintenance(
     homeless: list[str] = []
     for u in sorted(rates, key=lambda u: (-capacity[u] * days_out[u], str(units.id[u]))):
         length = days_out[u]
-        starts = np.arange(first_monday, _DAYS - length + 1, 7)
+        starts = mondays[mondays <= _DAYS - length]
         if length == 0:
             continue
         windows = starts[:, None] + np.arange(length)

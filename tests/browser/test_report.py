@@ -162,7 +162,7 @@ def test_prints_every_figure(opened):
 
 
 def test_a_page_no_wider_than_a_tablet_does_not_scroll_sideways(browser, week):
-    opened = Opened(browser, week)
+    opened = Opened(browser, week, wait_for="#network-0 .main-svg")
     opened.page.set_viewport_size({"width": 760, "height": 1000})
     opened.page.wait_for_function("document.documentElement.scrollWidth <= 760")
     opened.context.close()

@@ -12,7 +12,7 @@ from bos_core.grid.model import Units
 from bos_core.objects.contracts import check
 from bos_core.objects.errors import InputError, OptionError
 from slots.scenario_sequence import block_bootstrap, historical
-from slots.scenario_sequence.contract import CONTRACT, Inputs
+from slots.scenario_sequence.contract import CONTRACT, Inputs, weekdays
 from slots.scenario_sequence.outages import RATES
 
 HOURS = 8760
@@ -115,6 +115,7 @@ def read_rts() -> Inputs:
         units=make_units(40),
         first_weekday=2,
         seed=3,
+        leap_year=True,
     )
 
 
@@ -271,6 +272,19 @@ class TestEveryProgram:
         outputs = program.run(bare, program.Parameters())
         assert check(outputs) == []
         assert CONTRACT.verify(bare, outputs) == []
+
+
+def test_weekdays_jump_where_29_february_was_dropped(inputs):
+    leap = dataclasses.replace(inputs, first_weekday=4, leap_year=True)
+    assert list(weekdays(leap)[[0, 58, 59, 364]]) == [4, 6, 1, 5]
+    assert weekdays(dataclasses.replace(leap, leap_year=False))[59] == 0
+
+
+def test_weekends_of_rts_gmlc_are_where_its_load_is_low(rts):
+    load = totals(rts, rts.profile_value)[:, 0].reshape(365, 24).max(axis=1)
+    weekend = weekdays(rts) >= 5
+    for part in (slice(0, 59), slice(59, 365)):
+        assert load[part][weekend[part]].mean() < load[part][~weekend[part]].mean()
 
 
 def test_historical_keeps_every_value(inputs):
