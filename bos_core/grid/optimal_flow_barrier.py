@@ -297,7 +297,7 @@ class _Barrier:
         penalty = 1.2 * max(float(np.abs(prices).max()), float(np.abs(mu).max(initial=0.0)))
 
         def barrier(x: FloatArray, slack: FloatArray, excess: FloatArray) -> float:
-            logs = np.log(slack).sum() + np.log(excess[soft]).sum()
+            logs = float(np.log(slack).sum() + np.log(excess[soft]).sum())
             return self._objective(x) * self.scale + float(self.price[soft] @ excess[soft] - gamma * logs)
 
         def off(mismatch: FloatArray, h: FloatArray, slack: FloatArray, excess: FloatArray) -> float:
