@@ -22,8 +22,8 @@ class Inputs:
     snapshot: Snapshot
     unit_in_service: Annotated[BoolArray, Array(("unit",), "", "may be committed", "b")]
     available_mw: Annotated[FloatArray, Array(("unit",), "MW", "upper bound in this hour", minimum=0)]
-    vm_pu_min: Annotated[FloatArray, Array(("bus",), "p.u.", "criterion")]
-    vm_pu_max: Annotated[FloatArray, Array(("bus",), "p.u.", "criterion")]
+    vm_pu_min: Annotated[FloatArray, Array(("bus",), "p.u.", "criterion", finite=False)]
+    vm_pu_max: Annotated[FloatArray, Array(("bus",), "p.u.", "criterion", finite=False)]
     loading_max: Annotated[FloatArray, Array(("branch",), "1", "criterion", minimum=0)]
     shed_eur_per_mwh: float = 10_000.0
 
@@ -32,13 +32,17 @@ class Inputs:
 class Outputs:
     """The adjusted snapshot, the log of the rounds and what is still violated.
 
-    The log's first entry is the snapshot as given. `relaxed_*` name branches whose rating no admissible
-    adjustment can respect: their ratings need a review; they are counted as remaining violations.
+    The log's first entry is the snapshot as given, with a merit-order dispatch where it names no running unit;
+    NaN where it has no power-flow solution. `round_merit_eur_per_h` is cost and priced violations. What is
+    listed as overloaded or violated could not be removed by any admissible adjustment at the given prices.
     """
 
     snapshot: Snapshot
     converged: bool
     accepted: bool
+    round_merit_eur_per_h: Annotated[
+        FloatArray, Array(_ROUND, "EUR/h", "cost and priced violations", finite=False)
+    ]
     round_loading_max: Annotated[FloatArray, Array(_ROUND, "1", "highest loading", finite=False)]
     round_overloaded: Annotated[IntArray, Array(_ROUND, "1", "branches above the criterion", "i", 0)]
     round_vm_min_pu: Annotated[FloatArray, Array(_ROUND, "p.u.", "", finite=False)]
@@ -55,6 +59,8 @@ class Outputs:
     overloaded_loading: Annotated[FloatArray, Array(("overload",), "1", "")]
     violated_bus: Annotated[IntArray, Array(("violation",), "1", "still outside the criterion", "i", 0)]
     violated_vm_pu: Annotated[FloatArray, Array(("violation",), "p.u.", "")]
+    slack_excess_mw: float
+    """Balance that the slack's running units cannot give."""
 
 
 def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
