@@ -11,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
 
-from bos_core.grid.elimination import Elimination, Factors, Pattern, eliminate, factorize
+from bos_core.grid.elimination import Elimination, Factors, eliminate, factorize
 from bos_core.grid.injections import BusInjections, bus_injections, hvdc_injections, sum_by_bus
 from bos_core.grid.islands import CutOffs, find_cut_offs
 from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot
@@ -188,139 +187,136 @@ def _verify_hour(
     state, control = prepare(elimination, network, injections, v0, weights)
     g, b = admittances_with_loads(elimination, network, injections)
     pattern, slack = elimination.pattern, int(elimination.position[network.slack])
-    factors, room = elimination.new_factors(), new_workspace(elimination.pattern)
+    hour = _HourCase(elimination, g, b, state, control, slack, elimination.new_factors(), new_workspace(pattern))
     _, _, balance, solved = newton_with_limits(
-        pattern, g, b, state, control, slack, factors, room, tol, MAX_ITERATIONS, enforce
+        pattern, g, b, state, control, slack, hour.factors, hour.room, tol, MAX_ITERATIONS, enforce
     )
     cases = contingency_branch.size
-    extremes, overloads, voltages = new_extremes(cases), new_list(), new_list()
     split = _split(grid, contingency_branch, elimination, cut_offs, injections)
     lost_load, lost_generation = _lost(grid, snapshot, split.dead_buses)
+    found = _Findings(new_extremes(cases), new_list(), 0, new_list(), 0)
     if not solved:
         nothing = np.full(network.n_branch, np.nan), np.full(network.n_bus, np.nan)
         empty = new_list(0)
-        return _Hour(extremes, lost_load, lost_generation, DIVERGED, *nothing, empty, empty, 0)
+        return _Hour(found.extremes, lost_load, lost_generation, DIVERGED, *nothing, empty, empty, 0)
     state.p[:] += balance * state.weight
     v = (state.vr + 1j * state.vi)[elimination.position]
     monitor = _monitor(network, elimination, criteria, v)
-    outages, left = split.outages, np.arange(cases)
-    n_overloads = n_voltages = 0
+    left = np.arange(cases)
     if use_lanes:
-        _factorize_base(pattern, g, b, state, factors, room)
-        base = prepare_base(pattern, g, b, state, control, slack, factors)
-        overloads, n_overloads, voltages, n_voltages, left = solve_in_lanes(
-            base, outages, monitor, tol, LANE_ITERATIONS, enforce, extremes, overloads, voltages
-        )
-    extra_p, extra_q = _stranded_hvdc(grid, snapshot, elimination, split.dead_buses)
-    for case in left:
-        overloads, n_overloads, voltages, n_voltages = _solve_alone(
-            pattern, g, b, state, control, slack, factors, room, outages, split.slack_lost, case,
-            extra_p.get(int(case), _NOTHING), extra_q.get(int(case), _NOTHING), elimination.branch_slot, monitor,
-            tol, enforce, extremes, overloads, n_overloads, voltages, n_voltages,
+        hour.factorize()
+        base = prepare_base(pattern, g, b, state, control, slack, hour.factors)
+        found.overloads, found.n_overloads, found.voltages, found.n_voltages, left = solve_in_lanes(
+            base, split.outages, monitor, (tol, LANE_ITERATIONS), enforce, distributed, found.extremes,
+            found.overloads, found.voltages,
         )  # fmt: skip
+    for case in left:
+        given_back = _stranded_hvdc(grid, snapshot, elimination, split.dead_buses[case])
+        _solve_alone(hour, split, int(case), given_back, monitor, tol, enforce, found)
     return _Hour(
-        extremes,
+        found.extremes,
         lost_load,
         lost_generation,
         CONVERGED,
         network.loading(v),
         np.abs(v),
-        _in_order(overloads, n_overloads),
-        _in_order(voltages, n_voltages),
+        _in_order(found.overloads, found.n_overloads),
+        _in_order(found.voltages, found.n_voltages),
         left.size,
     )
 
 
-_NOTHING = np.zeros((0, 2))
+@dataclass(frozen=True, eq=False)
+class _HourCase:
+    """The solved base case of an hour and the room to solve outages from it."""
+
+    elimination: Elimination
+    g: FloatArray
+    b: FloatArray
+    state: State
+    control: Control
+    slack: int
+    factors: Factors
+    room: Workspace
+
+    def factorize(self) -> None:
+        """Factorize the Jacobian at the base case's voltages."""
+        pattern, room = self.elimination.pattern, self.room
+        bus_powers(pattern, self.g, self.b, self.state.vr, self.state.vi, room.p, room.q)
+        jacobian(pattern, self.g, self.b, self.state, room.p, room.q, room.jacobian)
+        factorize(pattern, room.jacobian, self.factors, room.work)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _factorize_base(
-    pattern: Pattern, g: FloatArray, b: FloatArray, state: State, factors: Factors, room: Workspace
-) -> bool:
-    bus_powers(pattern, g, b, state.vr, state.vi, room.p, room.q)
-    jacobian(pattern, g, b, state, room.p, room.q, room.jacobian)
-    regular: bool = factorize(pattern, room.jacobian, factors, room.work)
-    return regular
+@dataclass
+class _Findings:
+    """Results of an hour while they grow."""
+
+    extremes: Extremes
+    overloads: Listed
+    n_overloads: int
+    voltages: Listed
+    n_voltages: int
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _solve_alone(
-    pattern: Pattern,
-    g_base: FloatArray,
-    b_base: FloatArray,
-    base_state: State,
-    base_control: Control,
-    slack: int,
-    factors: Factors,
-    room: Workspace,
-    outages: Outages,
-    slack_lost: BoolArray,
+    hour: _HourCase,
+    split: _Split,
     case: int,
-    extra_p: FloatArray,
-    extra_q: FloatArray,
-    branch_slot: IntArray,
+    given_back: _Stranded,
     monitor: Monitor,
     tol: float,
     enforce: bool,
-    extremes: Extremes,
-    overloads: Listed,
-    n_overloads: int,
-    voltages: Listed,
-    n_voltages: int,
-) -> tuple[Listed, int, Listed, int]:
+    found: _Findings,
+) -> None:
     """Solve one outage by Newton's method from the base case, and record it."""
-    k = outages.branch[case]
-    g, b = g_base.copy(), b_base.copy()
-    for part in range(4):
-        g[branch_slot[k, part]] -= monitor.admittance[k, 2 * part]
-        b[branch_slot[k, part]] -= monitor.admittance[k, 2 * part + 1]
-    dead = np.zeros(base_state.vr.size, np.bool_)
-    kind, weight = base_state.kind.copy(), base_state.weight.copy()
-    for i in outages.dead[outages.dead_first[case] : outages.dead_last[case]]:
-        dead[i], kind[i], weight[i] = True, FIXED, 0.0
-    p, q_fixed = base_state.p.copy(), base_control.q_fixed.copy()
-    for row in range(extra_p.shape[0]):
-        p[np.int64(extra_p[row, 0])] += extra_p[row, 1]
-    for row in range(extra_q.shape[0]):
-        q_fixed[np.int64(extra_q[row, 0])] += extra_q[row, 1]
-    control = Control(
-        base_control.active, base_control.vm_set, q_fixed, base_control.q_min, base_control.q_max,
-        base_control.state.copy(),
-    )  # fmt: skip
-    if slack_lost[case]:
-        slack = _deputy(control, dead)
-        kind[slack] = FIXED
-        weight[slack] = 1.0
-    state = State(
-        kind, p, base_state.q.copy(), base_state.p_current, base_state.q_current, weight,
-        base_state.vr.copy(), base_state.vi.copy(),
-    )  # fmt: skip
+    base, outages, extremes = hour.control, split.outages, found.extremes
+    k = int(outages.branch[case])
+    g, b = hour.g.copy(), hour.b.copy()
+    admittance = monitor.admittance[k].reshape(4, 2)
+    np.subtract.at(g, hour.elimination.branch_slot[k], admittance[:, 0])
+    np.subtract.at(b, hour.elimination.branch_slot[k], admittance[:, 1])
+    cut_off = outages.dead[outages.dead_first[case] : outages.dead_last[case]]
+    dead = np.zeros(hour.state.vr.size, np.bool_)
+    dead[cut_off] = True
+    kind, weight = hour.state.kind.copy(), hour.state.weight.copy()
+    kind[cut_off], weight[cut_off] = FIXED, 0.0
+    p, q, q_fixed = hour.state.p.copy(), hour.state.q.copy(), base.q_fixed.copy()
+    np.add.at(p, given_back.position, given_back.p_pu)
+    np.add.at(q_fixed, given_back.position, given_back.q_pu)
+    slack = hour.slack
+    if split.slack_lost[case]:
+        slack = int(np.argmax(np.where(base.active & ~dead, base.q_max - base.q_min, -1.0)))
+        kind[slack], weight[slack] = FIXED, 1.0
+    control = base._replace(q_fixed=q_fixed, state=base.state.copy())
+    state = hour.state._replace(
+        kind=kind, p=p, q=q, weight=weight, vr=hour.state.vr.copy(), vi=hour.state.vi.copy()
+    )
     iterations, residual, _, solved = newton_with_limits(
-        pattern, g, b, state, control, slack, factors, room, tol, MAX_ITERATIONS, enforce
+        hour.elimination.pattern,
+        g,
+        b,
+        state,
+        control,
+        slack,
+        hour.factors,
+        hour.room,
+        tol,
+        MAX_ITERATIONS,
+        enforce,
     )
     extremes.iterations[case], extremes.residual_pu[case] = iterations, residual
     if not solved:
-        return overloads, n_overloads, voltages, n_voltages
-    extremes.outcome[case] = ISLANDED if dead.any() else CONVERGED
-    for i in range(dead.size):
-        if control.active[i] and not dead[i] and control.state[i] != base_control.state[i]:
-            extremes.q_switches[case] += 1
-    overloads = with_room(overloads, n_overloads, monitor.from_position.size)
-    voltages = with_room(voltages, n_voltages, dead.size)
-    n_overloads = watch_branches(monitor, case, k, state.vr, state.vi, dead, extremes, overloads, n_overloads)
-    n_voltages = watch_buses(monitor, case, state.vr, state.vi, dead, extremes, voltages, n_voltages)
-    return overloads, n_overloads, voltages, n_voltages
-
-
-@nb.njit(cache=True, nogil=True)
-def _deputy(control: Control, dead: BoolArray) -> int:
-    """Return the live bus with the widest reactive range of voltage control."""
-    best, widest = -1, -1.0
-    for i in range(dead.size):
-        if control.active[i] and not dead[i] and control.q_max[i] - control.q_min[i] > widest:
-            best, widest = i, control.q_max[i] - control.q_min[i]
-    return best
+        return
+    extremes.outcome[case] = ISLANDED if cut_off.size else CONVERGED
+    extremes.q_switches[case] = np.sum(base.active & ~dead & (control.state != base.state))
+    found.overloads = with_room(found.overloads, found.n_overloads, monitor.from_position.size)
+    found.voltages = with_room(found.voltages, found.n_voltages, dead.size)
+    found.n_overloads = watch_branches(
+        monitor, case, k, state.vr, state.vi, dead, extremes, found.overloads, found.n_overloads
+    )
+    found.n_voltages = watch_buses(
+        monitor, case, state.vr, state.vi, dead, extremes, found.voltages, found.n_voltages
+    )
 
 
 def _split(
@@ -386,30 +382,27 @@ def _lost(grid: Grid, snapshot: Snapshot, dead_buses: list[IntArray]) -> tuple[F
     return load, generation
 
 
-def _stranded_hvdc(
-    grid: Grid, snapshot: Snapshot, elimination: Elimination, dead_buses: list[IntArray]
-) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
-    """Return, per outage, what the live ends of HVDC lines with a dead end must give back: rows (bus, p.u.)."""
+@dataclass(frozen=True, eq=False)
+class _Stranded:
+    """What the live ends of HVDC lines with a dead end give back: bus positions and injections, p.u."""
+
+    position: IntArray
+    p_pu: FloatArray
+    q_pu: FloatArray
+
+
+def _stranded_hvdc(grid: Grid, snapshot: Snapshot, elimination: Elimination, dead: IntArray) -> _Stranded:
     hvdc, base = grid.hvdc, grid.network.base_mva
-    p: dict[int, FloatArray] = {}
-    q: dict[int, FloatArray] = {}
-    if hvdc.from_bus.size == 0:
-        return p, q
     from_mw, to_mw = hvdc_injections(hvdc, snapshot.hvdc_p_mw)
     fixed_from = np.where(np.isfinite(snapshot.hvdc_vm_from_set_pu), 0.0, snapshot.hvdc_q_from_mvar)
     fixed_to = np.where(np.isfinite(snapshot.hvdc_vm_to_set_pu), 0.0, snapshot.hvdc_q_to_mvar)
-    mask = np.zeros(grid.network.n_bus, bool)
-    for case, dead in enumerate(dead_buses):
-        mask[:] = False
-        mask[dead] = True
-        from_alive = mask[hvdc.to_bus] & ~mask[hvdc.from_bus]
-        to_alive = mask[hvdc.from_bus] & ~mask[hvdc.to_bus]
-        if not (from_alive | to_alive).any():
-            continue
-        live = elimination.position[np.concatenate([hvdc.from_bus[from_alive], hvdc.to_bus[to_alive]])]
-        p[case] = np.column_stack([live, -np.concatenate([from_mw[from_alive], to_mw[to_alive]]) / base])
-        q[case] = np.column_stack([live, -np.concatenate([fixed_from[from_alive], fixed_to[to_alive]]) / base])
-    return p, q
+    from_dead, to_dead = np.isin(hvdc.from_bus, dead), np.isin(hvdc.to_bus, dead)
+    a, b = to_dead & ~from_dead, from_dead & ~to_dead
+    return _Stranded(
+        elimination.position[np.concatenate([hvdc.from_bus[a], hvdc.to_bus[b]])],
+        -np.concatenate([from_mw[a], to_mw[b]]) / base,
+        -np.concatenate([fixed_from[a], fixed_to[b]]) / base,
+    )
 
 
 def _monitor(network: Network, elimination: Elimination, criteria: Criteria, v: ComplexArray) -> Monitor:

@@ -57,6 +57,7 @@ FloatRows = NDArray[np.float32]
 LANES = 32
 _GIVE_UP_PU = 1e3
 _GOING, _DONE, _FAILED = 0, 1, 2
+_EMPTY, _IDLE = -1, -2
 _SLOW = 0.6
 _PATIENCE = 8
 
@@ -93,6 +94,13 @@ class Base(NamedTuple):
     diagonal_inverse: FloatRows
 
 
+class Leftover(NamedTuple):
+    """Outages that have to be solved alone, and how many."""
+
+    case: IntArray
+    used: IntArray
+
+
 class Lanes(NamedTuple):
     """What the lanes hold; the lane is the last axis.
 
@@ -104,6 +112,7 @@ class Lanes(NamedTuple):
     age: IntArray
     best: FloatArray
     stalled: IntArray
+    stale: BoolArray
     f: IntArray
     t: IntArray
     vr: FloatArray
@@ -189,6 +198,7 @@ def _new_lanes(n: int, controlled: int) -> Lanes:
         age=np.zeros(w, np.int64),
         best=np.zeros(w),
         stalled=np.zeros(w, np.int64),
+        stale=np.zeros(w, np.bool_),
         f=np.full(w, -1),
         t=np.full(w, -1),
         vr=np.empty((n, w)),
@@ -236,22 +246,16 @@ def _fill_lane(base: Base, lanes: Lanes, lane: int, case: int, f: int, t: int) -
     lanes.case[lane], lanes.age[lane], lanes.f[lane], lanes.t[lane] = case, 0, f, t
     lanes.best[lane], lanes.stalled[lane], lanes.balance[lane] = np.inf, 0, 0.0
     lanes.n_rows[lane], lanes.n_switched[lane] = 0, 0
+    lanes.total[lane], lanes.weight_live[lane], lanes.stale[lane] = 0.0, 1.0, case >= 0
     for i in range(state.vr.size):
         lanes.vr[i, lane], lanes.vi[i, lane] = state.vr[i], state.vi[i]
     for c in range(base.controlled.size):
+        i = base.controlled[c]
         lanes.returns[c, lane] = 0
-        _set_control(base, lanes, lane, c, control.state[base.controlled[c]])
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _set_control(base: Base, lanes: Lanes, lane: int, c: int, now: int) -> None:
-    i = base.controlled[c]
-    lanes.control_state[c, lane] = now
-    lanes.free[c, lane] = 0.0 if now == 0 else 1.0
-    limit = 0.0
-    if now != 0:
-        limit = base.control.q_max[i] if now > 0 else base.control.q_min[i]
-    lanes.limit[c, lane] = limit
+        now = control.state[i]
+        lanes.control_state[c, lane] = now
+        lanes.free[c, lane] = 0.0 if now == 0 else 1.0
+        lanes.limit[c, lane] = 0.0 if now == 0 else control.q_max[i] if now > 0 else control.q_min[i]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -404,7 +408,7 @@ def _give_back(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _forget_dead(base: Base, lanes: Lanes, lane: int, dead: IntArray, distributed: bool) -> None:
+def _forget_dead(lanes: Lanes, lane: int, dead: IntArray, distributed: bool) -> None:
     """Take the dead buses out of a lane's mismatch."""
     for i in dead:
         lanes.total[lane] -= lanes.y0[i, lane]
@@ -532,7 +536,9 @@ def _switch_lane(base: Base, lanes: Lanes, lane: int, room: Scratch) -> int:
         if new == now:
             continue
         switched += 1
-        _set_control(base, lanes, lane, c, new)
+        lanes.control_state[c, lane] = new
+        lanes.free[c, lane] = 0.0 if new == 0 else 1.0
+        lanes.limit[c, lane] = 0.0 if new == 0 else control.q_max[i] if new > 0 else control.q_min[i]
         if new == 0:
             lanes.returns[c, lane] += 1
             lanes.vr[i, lane] *= control.vm_set[i] / vm
@@ -540,29 +546,63 @@ def _switch_lane(base: Base, lanes: Lanes, lane: int, room: Scratch) -> int:
     return switched
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _start(
-    base: Base, outages: Outages, monitor: Monitor, lanes: Lanes, lane: int, case: int, room: Scratch
-) -> bool:
-    """Put an outage into a lane; False when it has to be solved alone."""
-    if outages.alone[case]:
-        return False
-    k = outages.branch[case]
-    _fill_lane(base, lanes, lane, case, monitor.from_position[k], monitor.to_position[k])
-    dead = outages.dead[outages.dead_first[case] : outages.dead_last[case]]
-    lanes.weight_live[lane] = base.state.weight.sum()
-    for i in dead:
-        lanes.weight_live[lane] -= base.state.weight[i]
-    _mark(room.dead, dead, True)
-    regular = _compensate_for(base, lanes, lane, monitor.admittance[k], room.dead, room)
-    _mark(room.dead, dead, False)
-    return bool(regular)
-
-
 @nb.njit(cache=True, nogil=True)
 def _mark(mask: BoolArray, buses: IntArray, value: bool) -> None:
     for i in buses:
         mask[i] = value
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _refill(
+    base: Base, outages: Outages, monitor: Monitor, lanes: Lanes, upcoming: int, touched: IntArray, left: Leftover
+) -> int:
+    """Give every empty lane the next outage, or let it idle at the base case; return the next outage."""
+    n_cases = outages.branch.size
+    for lane in range(LANES):
+        if lanes.case[lane] >= 0:
+            continue
+        while upcoming < n_cases and outages.alone[upcoming]:
+            left.case[left.used[0]] = upcoming
+            left.used[0] += 1
+            upcoming += 1
+        case = upcoming if upcoming < n_cases else -1
+        if case < 0 and lanes.case[lane] == _IDLE:
+            continue
+        f = np.int64(monitor.from_position[outages.branch[case]]) if case >= 0 else -1
+        t = np.int64(monitor.to_position[outages.branch[case]]) if case >= 0 else -1
+        _fill_lane(base, lanes, lane, case if case >= 0 else _IDLE, f, t)
+        if case >= 0:
+            upcoming += 1
+            touched[f] += 1
+            touched[t] += 1
+    return upcoming
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _renew_compensation(
+    base: Base, outages: Outages, monitor: Monitor, lanes: Lanes, touched: IntArray, room: Scratch, left: Leftover
+) -> int:
+    """Renew the compensation of lanes that are new or have switched a control; return how many are busy."""
+    busy = 0
+    for lane in range(LANES):
+        case = lanes.case[lane]
+        if case < 0:
+            continue
+        busy += 1
+        if not lanes.stale[lane]:
+            continue
+        lanes.stale[lane] = False
+        dead = outages.dead[outages.dead_first[case] : outages.dead_last[case]]
+        lanes.weight_live[lane] = 0.0
+        _mark(room.dead, dead, True)
+        for i in range(base.place.size):
+            lanes.weight_live[lane] += 0.0 if room.dead[i] else base.state.weight[i]
+        if not _compensate_for(base, lanes, lane, monitor.admittance[outages.branch[case]], room.dead, room):
+            _release(lanes, lane, touched)
+            left.case[left.used[0]] = case
+            left.used[0] += 1
+        _mark(room.dead, dead, False)
+    return busy
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -576,7 +616,7 @@ def _judge(
     distributed: bool,
     room: Scratch,
 ) -> int:
-    """Return _GOING, _DONE or _FAILED for a lane after its mismatch; a lane that is done is in the scratch room."""
+    """Return _GOING, _DONE or _FAILED for a lane after its mismatch; one that is done is in the scratch room."""
     tol, max_iterations = limits
     residual = lanes.residual[lane]
     if residual > tol:
@@ -592,20 +632,17 @@ def _judge(
         return _GOING if lanes.age[lane] < max_iterations else _FAILED
     if not enforce or _switch_lane(base, lanes, lane, room) == 0:
         return _DONE
-    lanes.best[lane], lanes.stalled[lane] = np.inf, 0
-    return _GOING if _compensate_for(base, lanes, lane, y, room.dead, room) else _FAILED
+    lanes.best[lane], lanes.stalled[lane], lanes.stale[lane] = np.inf, 0, True
+    return _GOING
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _release(base: Base, lanes: Lanes, lane: int, touched: IntArray, more: bool) -> None:
-    """Take a lane's outage out of it; without more to come it idles at the base case."""
+def _release(lanes: Lanes, lane: int, touched: IntArray) -> None:
+    """Take a lane's outage out of it."""
     touched[lanes.f[lane]] -= 1
     touched[lanes.t[lane]] -= 1
-    lanes.case[lane], lanes.f[lane], lanes.t[lane] = -1, -1, -1
-    if not more:
-        _fill_lane(base, lanes, lane, -1, -1, -1)
-    lanes.total[lane], lanes.weight_live[lane] = 0.0, 1.0
-    for i in range(base.place.size):
+    lanes.case[lane], lanes.f[lane], lanes.t[lane] = _EMPTY, -1, -1
+    for i in range(lanes.y0.shape[0]):
         lanes.y0[i, lane], lanes.y1[i, lane] = 0.0, 0.0
 
 
@@ -614,34 +651,37 @@ def solve_in_lanes(
     base: Base,
     outages: Outages,
     monitor: Monitor,
-    tol: float,
-    max_iterations: int,
+    limits: tuple[float, int],
     enforce: bool,
+    distributed: bool,
     extremes: Extremes,
     overloads: Listed,
     voltages: Listed,
 ) -> tuple[Listed, int, Listed, int, IntArray]:
-    """Solve the outages of an hour; return the violation lists with their lengths, and the cases left over."""
-    n, n_cases, n_branch = base.place.size, outages.branch.size, monitor.from_position.size
+    """Solve the outages of an hour.
+
+    Parameters
+    ----------
+    limits : (tol, max_iterations)
+        Largest mismatch, p.u.; iterations after which a lane gives up.
+    enforce, distributed : bool
+        Whether reactive limits are enforced; whether the weights share the active balance.
+
+    Returns
+    -------
+    overloads, n_overloads, voltages, n_voltages
+        The violation lists with their lengths.
+    left : (case,) int
+        Outages that have to be solved alone.
+    """
+    n, n_branch = base.place.size, monitor.from_position.size
     lanes, room = _new_lanes(n, base.controlled.size), _new_scratch(n)
-    distributed = base.state.weight.sum() > base.state.weight[base.slack]
-    left, n_left = np.empty(n_cases, np.int64), 0
+    left = Leftover(np.empty(outages.branch.size, np.int64), np.zeros(1, np.int64))
     touched = np.zeros(n, np.int64)
-    n_overloads, n_voltages, upcoming, busy = 0, 0, 0, 0
-    for lane in range(LANES):
-        _fill_lane(base, lanes, lane, -1, -1, -1)
+    n_overloads, n_voltages, upcoming = 0, 0, 0
     while True:
-        for lane in range(LANES):
-            while lanes.case[lane] < 0 and upcoming < n_cases:
-                if _start(base, outages, monitor, lanes, lane, upcoming, room):
-                    touched[lanes.f[lane]] += 1
-                    touched[lanes.t[lane]] += 1
-                    busy += 1
-                else:
-                    left[n_left] = upcoming
-                    n_left += 1
-                    _fill_lane(base, lanes, lane, -1, -1, -1)
-                upcoming += 1
+        upcoming = _refill(base, outages, monitor, lanes, upcoming, touched, left)
+        busy = _renew_compensation(base, outages, monitor, lanes, touched, room, left)
         if busy == 0:
             break
         _mismatch(base, lanes, touched, monitor.admittance, outages.branch, distributed)
@@ -649,14 +689,11 @@ def solve_in_lanes(
             case = lanes.case[lane]
             if case < 0:
                 continue
-            k = outages.branch[case]
-            dead = outages.dead[outages.dead_first[case] : outages.dead_last[case]]
+            k, dead = outages.branch[case], outages.dead[outages.dead_first[case] : outages.dead_last[case]]
             if dead.size > 0:
-                _forget_dead(base, lanes, lane, dead, distributed)
+                _forget_dead(lanes, lane, dead, distributed)
             _mark(room.dead, dead, True)
-            verdict = _judge(
-                base, lanes, lane, monitor.admittance[k], (tol, max_iterations), enforce, distributed, room
-            )
+            verdict = _judge(base, lanes, lane, monitor.admittance[k], limits, enforce, distributed, room)
             if verdict == _DONE:
                 extremes.outcome[case] = ISLANDED if dead.size > 0 else CONVERGED
                 extremes.iterations[case], extremes.residual_pu[case] = lanes.age[lane], lanes.residual[lane]
@@ -670,13 +707,12 @@ def solve_in_lanes(
                     monitor, case, room.vr, room.vi, room.dead, extremes, voltages, n_voltages
                 )
             elif verdict == _FAILED:
-                left[n_left] = case
-                n_left += 1
+                left.case[left.used[0]] = case
+                left.used[0] += 1
             _mark(room.dead, dead, False)
             lanes.age[lane] += 1
             if verdict != _GOING:
-                _release(base, lanes, lane, touched, upcoming < n_cases)
-                busy -= 1
+                _release(lanes, lane, touched)
         if distributed:
             _share_balance(base, lanes)
         _forward(base, lanes)
@@ -684,4 +720,4 @@ def solve_in_lanes(
             if lanes.case[lane] >= 0:
                 _compensate(base, lanes, lane, room)
         _backward(base, lanes)
-    return overloads, n_overloads, voltages, n_voltages, left[:n_left]
+    return overloads, n_overloads, voltages, n_voltages, left.case[: left.used[0]]
