@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bos_core.grid.model import FloatArray
+from bos_core.grid.model import FloatArray, IntArray
 from bos_core.report.blocks import Spec
+
+_NOTHING = 1e-9
+"""Values below are the rounding of a zero and drawn as such."""
 
 HOURS_SHOWN_MAX = 1000
 """Up to so many hours are drawn one by one; more are binned by day."""
@@ -80,6 +83,15 @@ class TimeAxis:
         """Smallest value in each bin that is not NaN, along the first axis."""
         return np.asarray(np.fmin.reduceat(np.asarray(values, float), self._edges(), axis=0))
 
+    def last(self, values: FloatArray) -> FloatArray:
+        """Value of the last hour of each bin, along the first axis."""
+        return np.asarray(values[np.append(self._edges()[1:], self.hours) - 1], float)
+
+    def scarcest(self, margin: FloatArray) -> IntArray:
+        """Hour of each bin in which a margin, (hour,), is smallest; NaN counts as ample."""
+        ample = np.where(np.isnan(margin), np.inf, margin)
+        return np.array([e + int(ample[e : e + self.bin_h].argmin()) for e in self._edges()], np.int64)
+
     def farthest(self, values: FloatArray, centre: float) -> FloatArray:
         """Value of each bin that lies farthest from `centre`, along the first axis."""
         high, low = self.largest(values), self.smallest(values)
@@ -95,7 +107,8 @@ class TimeAxis:
 
 def numbers(values: FloatArray, significant: int = 5) -> list[float | None]:
     """Return values as JSON numbers, rounded; None for NaN."""
-    return [float(f"{v:.{significant}g}") if np.isfinite(v) else None for v in np.asarray(values, float)]
+    known = np.where(np.abs(values) < _NOTHING, 0.0, np.asarray(values, float))
+    return [float(f"{v:.{significant}g}") if np.isfinite(v) else None for v in known]
 
 
 def axis(title: str, **more: object) -> Spec:

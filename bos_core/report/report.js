@@ -62,6 +62,7 @@
     const axis = {
       gridcolor: "--line", linecolor: "--faint", zerolinecolor: "--faint", zerolinewidth: 1, automargin: true,
       ticks: "outside", ticklen: 4, tickcolor: "--faint", title: { standoff: 8, font: { size: 12 } },
+      exponentformat: "none", separatethousands: true,
     };
     return {
       separators: ".\u202f",

@@ -423,13 +423,14 @@ def _reserve(s: Schedule, time: TimeAxis) -> list[Block]:
         if held is None:
             blocks.append(missing(f"{name} reserve"))
             continue
-        traces = [line(time.x, time.smallest(held), "held", CATEGORICAL[0], ",.0f} MW")]
-        note = "The smallest of each day." if time.bin_h > 1 else ""
+        hour = time.scarcest(held if required is None else held - required)
+        traces = [line(time.x, held[hour], "held", CATEGORICAL[0], ",.0f} MW")]
+        note = "The hour of each day with the least margin." if time.bin_h > 1 else ""
         if required is not None:
             dashed = {"color": "--limit", "width": 1.4, "dash": "dash"}
-            traces.append(line(time.x, time.largest(required), "required", "--limit", ",.0f} MW", line=dashed))
+            traces.append(line(time.x, required[hour], "required", "--limit", ",.0f} MW", line=dashed))
             short = int((held < required - 1e-3).sum())
-            note = f"Short in {short} of {time.hours} hours. {note}".strip()
+            note = f"Short in {number(short)} of {number(time.hours)} hours. {note}".strip()
         layout = {"yaxis": axis("Reserve in MW", rangemode="tozero")}
         blocks.append(Figure(f"{name} spinning reserve", [View("", traces, layout)], 280, note, half=True))
     return blocks
@@ -441,12 +442,28 @@ def _storage(s: Schedule, time: TimeAxis) -> list[Block]:
     if not s.storage_name.size:
         return [missing("Storage", "The network has none.")]
     names = [str(n) for n in s.storage_name]
-    note = "Positive: discharging." + (" Daily means." if time.bin_h > 1 else "")
-    blocks: list[Block] = [_devices("Storage power", "Power in MW", s.storage_p_mw, names, time, ".1f} MW", note)]
+    blocks: list[Block] = [_storage_power(s.storage_p_mw, names, time)]
     if s.storage_energy_mwh is not None:
-        title = "Energy stored in MWh"
-        blocks.append(_devices("Storage energy", title, s.storage_energy_mwh, names, time, ".1f} MWh", ""))
+        note = "At the end of each day." if time.bin_h > 1 else ""
+        energy = time.last(s.storage_energy_mwh)
+        blocks.append(_devices("Storage energy", "Energy stored in MWh", energy, names, time, ",.1f} MWh", note))
     return blocks
+
+
+def _storage_power(p_mw: FloatArray, names: list[str], time: TimeAxis) -> Figure:
+    """Power by hour; for a longer run the energy of each day, as a daily mean of cycling storages is nothing."""
+    if time.bin_h == 1:
+        return _devices("Storage power", "Power in MW", p_mw, names, time, ",.1f} MW", "Positive: discharging.")
+    largest = np.sort(np.argsort(-np.abs(p_mw).sum(axis=0), kind="stable")[:_DEVICES_DRAWN])
+    layout = {"yaxis": axis("Energy in GWh per day"), "barmode": "relative", "bargap": 0}
+    views = []
+    for label, source in [("All", p_mw), *((names[d], p_mw[:, [d]]) for d in largest)]:
+        layers = [
+            ("Discharged", CATEGORICAL[2], time.total(np.maximum(source, 0.0).sum(axis=1)) / 1e3),
+            ("Charged", CATEGORICAL[1], time.total(np.minimum(source, 0.0).sum(axis=1)) / 1e3),
+        ]
+        views.append(View(label, stacked_bars(time.x, layers, ",.3f} GWh"), layout))
+    return Figure("Storage, charged and discharged", views, 300, half=True, label="Storage")
 
 
 def _hvdc(s: Schedule, time: TimeAxis) -> list[Block]:
@@ -456,15 +473,14 @@ def _hvdc(s: Schedule, time: TimeAxis) -> list[Block]:
         return [missing("HVDC", "The network has none.")]
     names = [str(n) for n in s.hvdc_name]
     note = "Sent from the from end." + (" Daily means." if time.bin_h > 1 else "")
-    return [_devices("HVDC lines", "Power in MW", s.hvdc_p_mw, names, time, ".1f} MW", note)]
+    return [_devices("HVDC lines", "Power in MW", time.mean(s.hvdc_p_mw), names, time, ",.1f} MW", note)]
 
 
 def _devices(
-    title: str, quantity: str, values: FloatArray, names: list[str], time: TimeAxis, hover: str, note: str
+    title: str, quantity: str, binned: FloatArray, names: list[str], time: TimeAxis, hover: str, note: str
 ) -> Figure:
-    """Curves of a few devices; with many, of the largest and their sum as a further view."""
-    binned = time.mean(values)
-    largest = np.sort(np.argsort(-np.abs(values).max(axis=0), kind="stable")[:_DEVICES_DRAWN])
+    """Curves of a few devices, (bin, device); with many, of the largest; and their sum as a further view."""
+    largest = np.sort(np.argsort(-np.abs(binned).max(axis=0), kind="stable")[:_DEVICES_DRAWN])
     traces = [
         line(time.x, binned[:, d], names[d], CATEGORICAL[i % len(CATEGORICAL)], hover)
         for i, d in enumerate(largest)

@@ -39,6 +39,14 @@ class TestTimeAxis:
         assert axis.largest(values)[1] == 47
         assert axis.smallest(values)[1] == 24
 
+    def test_last_and_scarcest_hours(self):
+        axis = TimeAxis("2015-01-01T00:00", 1010)
+        values = np.arange(1010.0)
+        assert list(axis.last(values)[[0, 1, -1]]) == [23, 47, 1009]
+        margin = np.ones(1010)
+        margin[30], margin[5] = -2, np.nan
+        assert list(axis.scarcest(margin)[:3]) == [0, 30, 48]
+
     def test_the_farthest_value_keeps_violations_visible(self):
         axis = TimeAxis("2015-01-01T00:00", 2400)
         values = np.full((2400, 1), 1.02)
@@ -48,7 +56,7 @@ class TestTimeAxis:
 
 
 def test_numbers_are_json_and_missing_ones_none():
-    assert numbers(np.array([1.23456789, np.nan, np.inf, 0.0])) == [1.2346, None, None, 0.0]
+    assert numbers(np.array([1.23456789, np.nan, np.inf, 7e-14])) == [1.2346, None, None, 0.0]
 
 
 def test_percentiles_ignore_missing_elements():
