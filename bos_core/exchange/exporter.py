@@ -15,7 +15,7 @@ from bos_core.objects.errors import Finding, FormatError
 def export_grid(
     tables: Mapping[str, pa.Table], path: Path, series: Mapping[str, Series] | None = None
 ) -> tuple[Note, ...]:
-    """Write a grid: ``.zip`` everything, ``.json`` pandapower, ``.m`` MATPOWER, ``.xiidm`` through MATPOWER.
+    """Write a grid: ``.zip`` everything, ``.json`` pandapower, ``.m`` and ``.mat`` MATPOWER.
 
     Returns
     -------
@@ -38,11 +38,11 @@ def export_grid(
         from bos_core.exchange.pandapower_export import write_pandapower_json
 
         return write_pandapower_json(tables, path)
-    if suffix in (".m", ".mat", ".xiidm"):
+    if suffix in (".m", ".mat"):
         from bos_core.exchange.matpower_export import write_matpower
 
         return write_matpower(tables, path)
-    raise _refused(path, f"has the unknown suffix '{path.suffix}'", "give .zip, .json, .m, .mat or .xiidm")
+    raise _refused(path, f"has the unknown suffix '{path.suffix}'", "give .zip (everything), .json, .m or .mat")
 
 
 def _refused(path: Path, problem: str, remedy: str) -> FormatError:

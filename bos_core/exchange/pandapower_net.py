@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bos_core.exchange.pandapower_transformers import add_transformers, add_transformers3
-from bos_core.exchange.tables import TableBuilder
+from bos_core.exchange.tables import OwnCost, TableBuilder
 from bos_core.grid.model import FloatArray, StrArray
 
 UNRATED_KA = 9e4
@@ -68,9 +68,8 @@ class NetReader:
 
     def __init__(self, net: Any, name: str) -> None:
         self.net = net
-        self.tables = TableBuilder(
-            name, base_mva=max(BASE_MVA_MIN, float(net.sn_mva)), frequency_hz=float(net.f_hz)
-        )
+        base_mva = max(BASE_MVA_MIN, float(net.sn_mva))
+        self.tables = TableBuilder(name, base_mva=base_mva, frequency_hz=float(net.f_hz))
         self.ids: dict[str, pd.Series] = {}
 
     def read(self) -> TableBuilder:
@@ -685,13 +684,13 @@ class NetReader:
         for row in self.frame("poly_cost").to_dict("records"):
             device = self._device(row)
             if device:
-                c = [float(row.get(k) or 0.0) for k in ("cp0_eur", "cp1_eur_per_mw", "cp2_eur_per_mw2")]
-                self.tables.polynomial_cost(device, c[2], c[1], c[0])
+                powers = ("cp2_eur_per_mw2", "cp1_eur_per_mw", "cp0_eur")
+                self.tables.polynomial_cost(device, [float(row.get(k) or 0.0) for k in powers])
         for row in self.frame("pwl_cost").to_dict("records"):
             device = self._device(row)
             if device and row.get("power_type", "p") == "p":
                 points = [(float(a), float(b), float(m)) for a, b, m in row["points"]]
-                self.tables.segment_cost(device, 0.0, points)
+                self.tables.own_cost(device, OwnCost(0.0, points))
 
     def _device(self, row: dict[Any, Any]) -> str:
         kind, index = row.get("et"), row.get("element")

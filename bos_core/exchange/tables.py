@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,26 @@ RESERVES = (
 )
 
 
+@dataclass(frozen=True)
+class OwnCost:
+    """Costs of a unit that the source gives; what is None stays as the technology table has it.
+
+    Attributes
+    ----------
+    no_load_eur_per_h : float
+        Cost at zero output, extrapolated.
+    segments : list of (from MW, to MW, EUR/MWh)
+    starts : list of (hours off, EUR)
+    shutdown_eur, co2_t_per_mwh : float
+    """
+
+    no_load_eur_per_h: float
+    segments: list[tuple[float, float, float]]
+    starts: list[tuple[int, float]] | None = None
+    shutdown_eur: float | None = None
+    co2_t_per_mwh: float | None = None
+
+
 class TableBuilder:
     """Rows of all ontology tables of one grid, in the order in which they are added."""
 
@@ -58,7 +79,8 @@ class TableBuilder:
         self.findings: list[Finding] = []
         self.series: dict[str, Series] = {}
         self._rows: dict[str, list[dict[str, NDArray[Any]]]] = {}
-        self._costs: dict[str, tuple[float, list[tuple[float, float, float]]]] = {}
+        self._costs: dict[str, OwnCost] = {}
+        self._unit_row: dict[str, int] = {}
         self.put("system", id=[self.system], name=[name], base_mva=[base_mva], frequency_hz=[frequency_hz])
 
     def note(self, component: str, count: int, what: str) -> None:
@@ -108,85 +130,93 @@ class TableBuilder:
         p_mw_min: FloatArray,
         p_mw_max: FloatArray,
         given: Mapping[str, NDArray[Any]] | None = None,
-        costs: bool = True,
+        technical_minimum: bool = True,
         **columns: Any,
     ) -> StrArray:
         """Add units; what `given` lacks comes from the technology table.
 
-        `columns` are bus, rated_mva, q_mvar_min, q_mvar_max, voltage_control. With `costs` off the caller gives
-        unit_cost, cost_segment and start_cost itself.
+        `columns` are bus, rated_mva, q_mvar_min, q_mvar_max, voltage_control. Without `technical_minimum` the
+        source's `p_mw_min` holds as it is.
         """
-        found = figures(technology, p_mw_min, p_mw_max)
+        found = figures(technology, p_mw_min, p_mw_max, technical_minimum=technical_minimum)
         limits = {**found.limits, "energy_mwh_max": np.nan, **(given or {})}
         ids = self.add("unit", source, names, technology=technology, p_mw_max=p_mw_max, **limits, **columns)
-        if costs and ids.size:
+        if ids.size:
             self.put("unit_cost", device=ids, **found.cost)
             for table, rows in (("cost_segment", found.segments), ("start_cost", found.starts)):
                 rest = {k: v for k, v in rows.items() if k != "owner"}
                 self.put(table, device=ids[rows["owner"]], **rest)
         return ids
 
-    def segment_cost(
-        self, device: str, no_load_eur_per_h: float, segments: list[tuple[float, float, float]]
-    ) -> None:
-        """Replace a unit's production cost by segments (from MW, to MW, EUR/MWh); rising prices are enforced.
+    def own_cost(self, device: str, cost: OwnCost) -> None:
+        """Replace what the technology table says about a unit's cost; segments must not get cheaper.
 
-        Where prices fall from one segment to the next, the segments are merged at their mean: the lower convex
-        envelope, noted.
+        Where they do, they are merged at their mean: the lower convex envelope, noted.
         """
         hull: list[tuple[float, float, float]] = []
-        for start, stop, price in segments:
-            low, high, value = start, stop, price
+        for start, stop, price in cost.segments:
+            low, value = start, price
             while hull and hull[-1][2] > value:
-                before = hull.pop()
-                width = (before[1] - before[0]) + (high - low)
-                value = (before[2] * (before[1] - before[0]) + value * (high - low)) / width if width else value
-                low = before[0]
-            hull.append((low, high, value))
-        self.note("unit_cost", len(hull) < len(segments), f"of {device} was not convex: segments merged")
-        self._costs[device] = (no_load_eur_per_h, hull)
+                first, last, before = hull.pop()
+                width = stop - first
+                value = (before * (last - first) + value * (stop - low)) / width if width else value
+                low = first
+            hull.append((low, stop, value))
+        self.note("unit_cost", len(hull) < len(cost.segments), "not convex: segments merged")
+        self._costs[device] = replace(cost, segments=hull)
 
-    def polynomial_cost(self, device: str, quadratic: float, linear: float, constant: float) -> None:
-        """Replace a unit's production cost by chords of a quadratic: `COST_SEGMENTS` equal segments."""
-        row = np.flatnonzero(self.column("unit", "id") == device)[0]
+    def polynomial_cost(self, device: str, coefficients: Sequence[float], **more: Any) -> None:
+        """Replace a unit's production cost by chords of a polynomial (highest power first).
+
+        `more` are further fields of `OwnCost`.
+        """
+        row = self._unit_rows()[device]
         low, high = (float(self.column("unit", c)[row]) for c in ("p_mw_min", "p_mw_max"))
         low = low if bool(self.column("unit", "committable")[row]) else max(0.0, low)
-        points = np.linspace(low, max(high, low), COST_SEGMENTS + 1 if quadratic > 0 and high > low else 2)
-        prices = quadratic * (points[1:] + points[:-1]) + linear
-        at_low = quadratic * low**2 + linear * low + constant
-        self.note("unit_cost", quadratic < 0, f"of {device} is concave: replaced by its chord")
+        curved = any(c != 0 for c in list(coefficients)[:-2]) and high > low
+        points = np.linspace(low, max(high, low), COST_SEGMENTS + 1 if curved else 2)
+        value = np.polyval(list(coefficients), points)
+        slope = float(np.polyval(np.polyder(list(coefficients)), low)) if len(coefficients) > 1 else 0.0
+        width = np.diff(points)
+        prices = np.where(width > 0, np.diff(value) / np.where(width > 0, width, 1.0), slope)
         segments = list(zip(points[:-1].tolist(), points[1:].tolist(), prices.tolist(), strict=True))
-        self.segment_cost(device, at_low - float(prices[0]) * low, segments)
+        self.own_cost(device, OwnCost(float(value[0] - prices[0] * low), segments, **more))
 
-    def _with_own_costs(self, table: str, rows: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Take the rows of devices with costs of their own out of, or write them into, the cost tables."""
-        mine = np.isin(rows["device"].astype(str), list(self._costs))
-        if table == "cost_segment":
-            return {k: v[~mine] for k, v in rows.items()}
-        changed = dict(rows)
-        if table == "unit_cost":
-            own = [self._costs[d][0] for d in rows["device"][mine].tolist()]
-            changed["no_load_eur_per_h"] = rows["no_load_eur_per_h"].astype(float)
-            changed["no_load_eur_per_h"][mine] = own
-            given = "production cost: source file; rest: " + rows["source"].astype(object)
-            changed["source"] = np.where(mine, given, rows["source"].astype(object))
-        return changed
+    def _unit_rows(self) -> dict[str, int]:
+        ids = self.column("unit", "id")
+        if len(self._unit_row) != ids.size:
+            self._unit_row = {str(k): row for row, k in enumerate(ids.tolist())}
+        return self._unit_row
 
     def _put_own_costs(self) -> None:
         if not self._costs:
             return
-        for table in ("unit_cost", "cost_segment"):
+        for table in ("unit_cost", "cost_segment", "start_cost"):
             self._rows[table] = [self._with_own_costs(table, rows) for rows in self._rows.get(table, ())]
-        flat = [(d, k, *s) for d, (_, segments) in self._costs.items() for k, s in enumerate(segments)]
-        device, segment, start, stop, price = zip(*flat, strict=True)
-        self.put(
-            "cost_segment",
-            device=device,
-            segment=segment,
-            p_mw_from=start,
-            p_mw_to=stop,
-            marginal_eur_per_mwh=price,
-        )
+        flat = [(d, k, *s) for d, cost in self._costs.items() for k, s in enumerate(cost.segments)]
+        names = ("device", "segment", "p_mw_from", "p_mw_to", "marginal_eur_per_mwh")
+        self.put("cost_segment", **dict(zip(names, zip(*flat, strict=True), strict=True)))
+        starts = [(d, *s) for d, cost in self._costs.items() for s in cost.starts or ()]
+        if starts:
+            names = ("device", "off_h_min", "cost_eur")
+            self.put("start_cost", **dict(zip(names, zip(*starts, strict=True), strict=True)))
+
+    def _with_own_costs(self, table: str, rows: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Take the rows of devices with costs of their own out of, or write them into, the cost tables."""
+        devices = [d for d, c in self._costs.items() if table != "start_cost" or c.starts is not None]
+        mine = np.isin(rows["device"].astype(str), devices)
+        if table != "unit_cost":
+            return {k: v[~mine] for k, v in rows.items()}
+        own = [self._costs[d] for d in rows["device"][mine].tolist()]
+        changed = {k: v.astype(object) for k, v in rows.items()}
+        changed["no_load_eur_per_h"][mine] = [c.no_load_eur_per_h for c in own]
+        for name in ("shutdown_eur", "co2_t_per_mwh"):
+            given = [getattr(c, name) for c in own]
+            kept = changed[name][mine].tolist()
+            changed[name][mine] = [k if g is None else g for g, k in zip(given, kept, strict=True)]
+        for k in np.flatnonzero(mine):
+            changed["source"][k] = f"source file; what it lacks: {rows['source'][k]}"
+        return changed
 
     def column(self, table: str, name: str, missing: Any = "") -> NDArray[Any]:
         """Return a column of the rows added so far."""

@@ -61,7 +61,9 @@ class UnitFigures:
     starts: dict[str, np.ndarray]
 
 
-def figures(technology: StrArray, p_mw_min: FloatArray, p_mw_max: FloatArray) -> UnitFigures:
+def figures(
+    technology: StrArray, p_mw_min: FloatArray, p_mw_max: FloatArray, *, technical_minimum: bool = True
+) -> UnitFigures:
     """Return what the technology table says about units.
 
     Parameters
@@ -70,13 +72,16 @@ def figures(technology: StrArray, p_mw_min: FloatArray, p_mw_max: FloatArray) ->
     p_mw_min : (unit,)
         Minimum of the source; the larger of it and the technical minimum holds for committable units.
     p_mw_max : (unit,)
+    technical_minimum : bool
+        Off: `p_mw_min` holds as it is.
     """
     table = technologies()
     row = table.rows(technology)
     t = {name: values[row] for name, values in table.columns.items()}
     committable = t["committable"] > 0
     size = np.maximum(p_mw_max, 0.0)
-    technical = np.clip(t["p_min_share"] * size, p_mw_min, np.maximum(size, p_mw_min))
+    share = t["p_min_share"] if technical_minimum else np.zeros(size.size)
+    technical = np.clip(share * size, p_mw_min, np.maximum(size, p_mw_min))
     low = np.where(committable | (t["must_run"] > 0), technical, p_mw_min)
     low = np.where(t["variable"] > 0, np.minimum(p_mw_min, 0.0), low)
     limits = {
