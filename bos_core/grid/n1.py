@@ -285,7 +285,9 @@ def _solve_alone(
     np.add.at(q_fixed, given_back.position, given_back.q_pu)
     slack = hour.slack
     if split.slack_lost[case]:
-        slack = int(np.argmax(np.where(base.active & ~dead, base.q_max - base.q_min, -1.0)))
+        width = np.where(base.active & ~dead, base.q_max - base.q_min, -1.0)
+        position = hour.elimination.position
+        slack = int(position[np.argmax(width[position])])
         kind[slack], weight[slack] = FIXED, 1.0
     control = base._replace(q_fixed=q_fixed, state=base.state.copy())
     state = hour.state._replace(

@@ -329,7 +329,7 @@ def _compensate(base: Base, lanes: Lanes, lane: int, room: Scratch) -> None:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-def _mismatch(
+def _mismatch(  # noqa: PLR0912 - one pass over the buses, or every call would hand over all arrays
     base: Base, lanes: Lanes, touched: IntArray, admittance: FloatArray, branch: IntArray, distributed: bool
 ) -> None:
     """Write injection - flow of all lanes to y, and the largest magnitude of each lane to residual."""
@@ -547,6 +547,17 @@ def _switch_lane(base: Base, lanes: Lanes, lane: int, room: Scratch) -> int:
 
 
 @nb.njit(cache=True, nogil=True)
+def _count_switched(base: Base, lanes: Lanes, lane: int, dead: BoolArray) -> int:
+    """Return how many live controls of a lane are in another state than in the base case."""
+    count = 0
+    for c in range(base.controlled.size):
+        i = base.controlled[c]
+        if not dead[i] and lanes.control_state[c, lane] != base.control.state[i]:
+            count += 1
+    return count
+
+
+@nb.njit(cache=True, nogil=True)
 def _mark(mask: BoolArray, buses: IntArray, value: bool) -> None:
     for i in buses:
         mask[i] = value
@@ -697,7 +708,7 @@ def solve_in_lanes(
             if verdict == _DONE:
                 extremes.outcome[case] = ISLANDED if dead.size > 0 else CONVERGED
                 extremes.iterations[case], extremes.residual_pu[case] = lanes.age[lane], lanes.residual[lane]
-                extremes.q_switches[case] = lanes.n_switched[lane]
+                extremes.q_switches[case] = _count_switched(base, lanes, lane, room.dead)
                 overloads = with_room(overloads, n_overloads, n_branch)
                 voltages = with_room(voltages, n_voltages, n)
                 n_overloads = watch_branches(
