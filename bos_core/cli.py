@@ -113,14 +113,15 @@ class _Terminal:
         self._progress, self._bars = progress, {}  # type: Progress, dict[str, TaskID]
 
     def started(self, step: str, title: str, subtasks: int) -> None:
-        self._bars[step] = self._progress.add_task(title, total=subtasks, message="")
+        self._bars[step] = self._progress.add_task(title, total=subtasks)
 
     def advanced(self, step: str, subtasks: int) -> None:
         self._progress.advance(self._bars[step], subtasks)
 
     def finished(self, step: str, message: str) -> None:
-        self._progress.update(self._bars[step], message=message)
         self._progress.stop_task(self._bars[step])
+        description = self._progress.tasks[self._bars[step]].description
+        self._progress.console.print(f"[dim]{description}:[/] {_escaped(message)}", highlight=False)
 
 
 @contextmanager
@@ -130,7 +131,6 @@ def _progress() -> Iterator[_Terminal]:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[message]}", style="dim"),
     )
     with Progress(*columns, console=out, refresh_per_second=4) as progress:
         yield _Terminal(progress)
@@ -207,6 +207,7 @@ def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
     from bos_core.api import connect
 
     settings = Settings.load()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the terminal belongs to the progress
     _prepare(settings)
     flow = _business(business)
     bos = connect()

@@ -17,12 +17,12 @@ from bos_core.access.workspace import Workspace
 from bos_core.grid.assembly import assemble
 from bos_core.grid.model import FloatArray, Grid, Snapshot
 from bos_core.objects.contracts import array_fields
-from bos_core.objects.ontology import TABLES, DataType
+from bos_core.objects.ontology import TABLES
 from bos_core.objects.task import Task
 from flows.step import Job, Step, StepRun
 from slots.security_assessment.contract import Inputs, Outputs
 
-STATE_TABLES = tuple(name for name, table in TABLES.items() if table.data_type is DataType.E_ES)
+STATE_TABLES = tuple(name for name in TABLES if name.endswith("_state") and name != "system_state")
 
 
 def plan(run: StepRun) -> list[Task]:

@@ -101,7 +101,7 @@ def _verify_boundaries(job: Job) -> dict[str, pa.Table]:
         stacked = np.vstack([set_points[:1] if previous is None else previous[None], set_points])
         jumps = np.abs(np.diff(stacked, axis=0))
         previous = set_points[-1]
-        difference = np.where(outcome == DIVERGED, np.nan, np.abs(solved.vm_pu - states.vm_pu).max(axis=1))
+        difference = np.where(outcome == DIVERGED, np.nan, np.abs(solved.states.vm_pu - states.vm_pu).max(axis=1))
         rows.append(
             result_table(
                 {

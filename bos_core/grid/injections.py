@@ -202,7 +202,7 @@ def share_q(
     surplus = (q_control_pu * grid.network.base_mva - sum_by_bus(bus, low, n))[..., bus]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(width_bus > 0, width / width_bus, 1.0 / count_bus)
-    q = np.where(devices.active, low + surplus * share, devices.q_mvar)
+        q = np.where(devices.active, low + surplus * share, devices.q_mvar)
     ends = np.cumsum([grid.units.n, grid.svgs.bus.size, grid.hvdc.from_bus.size])
     unit_q, svg_q, from_q, to_q = np.split(q, ends, axis=-1)
     return unit_q, svg_q, from_q, to_q
