@@ -28,7 +28,7 @@ VERSIONS_SHOWN = 20
 
 @dataclass(frozen=True)
 class SlotChoices:
-    """The programs of a slot: default first, and what the slot is for."""
+    """The programs of a slot, its default first, and what the slot is for."""
 
     programs: tuple[str, ...]
     summary: str
@@ -55,8 +55,8 @@ class Choices:
         slots = {}
         for name in Programs.model_fields:
             contract = registry.contract(name)
-            others = [p for p in registry.program_names(name) if p != contract.default]
-            slots[name] = SlotChoices((contract.default, *others), contract.summary)
+            programs = sorted(registry.program_names(name), key=lambda p: (p != contract.default, p))
+            slots[name] = SlotChoices(tuple(programs), contract.summary)
         scenarios = sorted(workspace.scenarios.scenarios(), key=lambda s: (-s.created_s, s.name))
         labels: list[str] = []
         for scenario in scenarios:
@@ -103,12 +103,14 @@ def _name_parameters(schema: dict[str, Any], flow: Flow[..., Any]) -> None:
 def _offer_programs(definitions: dict[str, Any], slots: Mapping[str, SlotChoices]) -> None:
     for name, entry in definitions["Programs"]["properties"].items():
         slot = slots[name]
+        if not slot.programs:
+            continue
         # The empty text stays legal: it is what a request without a choice carries.
         entry["enum"] = [*slot.programs, ""]
         entry["default"] = slot.programs[0]
         entry["description"] = slot.summary
     used = definitions["PlanRequest"]["properties"]["programs"]
-    used["default"] = {name: slot.programs[0] for name, slot in slots.items()}
+    used["default"] = {name: slot.programs[0] for name, slot in slots.items() if slot.programs}
 
 
 def _offer_scenarios(entry: dict[str, Any], scenarios: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import platform
 import signal
@@ -22,6 +23,7 @@ from bos_core.scheduling.prefect_server import (
     DEFAULT_PORT,
     ServerRecord,
     check_address,
+    confine_pages,
     not_healthy,
     remove_record,
     running_server,
@@ -98,10 +100,12 @@ def up(
             )
             echo("starting the Prefect server ...")
             supervisor.start(server)
+            importlib.import_module("flows.deployments")  # takes a while, as does the server
             if not wait_until_healthy(record.url, lambda: server.running and not stopped.is_set()):
                 if stopped.is_set():
                     return
                 raise not_healthy(server.tail(), server.log)
+            confine_pages(settings.home)
             write_record(settings.home, record)
             names = _register(record.url, workspace, echo)
             supervisor.start(_worker(settings, record.url, prefect_home / "worker.log", poll_s, runs_max))

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from bos_core.scheduling.prefect_server import server_url
+from bos_core.scheduling.prefect_server import AUTHENTICATION_VARIABLE, server_url
 
 
 def apply(home: Path) -> None:
@@ -32,6 +32,8 @@ def apply(home: Path) -> None:
     url = server_url(home)
     if url:
         defaults["PREFECT_API_URL"] = url
+    if AUTHENTICATION_VARIABLE in os.environ:
+        defaults["PREFECT_API_AUTH_STRING"] = os.environ[AUTHENTICATION_VARIABLE]
     with suppress(OSError):  # the workspace reports a home that cannot be written
         (home / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in defaults.items():

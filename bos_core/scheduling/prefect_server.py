@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -19,6 +20,7 @@ from bos_core.objects.errors import Finding, OptionError, ServiceError
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 START_S_MAX = 120.0
+AUTHENTICATION_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 
 _DATABASES = {
     "postgresql://": "postgresql+asyncpg://",
@@ -28,6 +30,12 @@ _DATABASES = {
     "sqlite:///": "sqlite+aiosqlite:///",
     "sqlite+aiosqlite:///": "sqlite+aiosqlite:///",
 }
+
+
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:\">"
+)
 
 
 @dataclass(frozen=True)
@@ -126,12 +134,16 @@ def check_address(host: str, port: int) -> None:
     Raises
     ------
     OptionError
-        When the port is taken, forbidden, or the host is not an address of this machine.
+        When the port is taken, forbidden, the host is not an address of this machine, or the address is open
+        to the network while the server asks for no password.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, OverflowError) as error:
         raise _bad("host", host, f"is not an address ({error})", "use 127.0.0.1") from None
+    if not ipaddress.ip_address(address[0]).is_loopback and not os.environ.get(AUTHENTICATION_VARIABLE):
+        remedy = f"use 127.0.0.1, or set {AUTHENTICATION_VARIABLE}=user:password"
+        raise _bad("host", host, "is open to the network and the server would ask for no password", remedy)
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -185,8 +197,11 @@ def server_environment(home: Path, host: str, port: int, database_url: str = "")
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_API_URL": record.url,
-        "PREFECT_SERVER_UI_API_URL": record.url,
+        "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(_pages(home)),
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_HOME": str(home / "prefect"),
     }
@@ -197,6 +212,24 @@ def server_environment(home: Path, host: str, port: int, database_url: str = "")
             raise _bad("prefect-database", "", "is neither a PostgreSQL nor a SQLite URL", remedy)
         found["PREFECT_API_DATABASE_CONNECTION_URL"] = _DATABASES[prefix] + database_url.removeprefix(prefix)
     return found
+
+
+def confine_pages(home: Path) -> None:
+    """Forbid the UI's pages to load or send anything beyond this server; call it when the server is up.
+
+    Prefect's newer UI asks amplitude.com for its settings even with analytics off (3.8.8), and pictures of block
+    types come from the network. The server leaves its copy of the pages alone from now on.
+    """
+    for page in _pages(home).glob("v*/index.html"):
+        text = page.read_text(encoding="utf-8")
+        if _POLICY not in text:
+            temporary = page.with_suffix(".new")
+            temporary.write_text(text.replace("<head>", f"<head>\n    {_POLICY}", 1), encoding="utf-8")
+            temporary.replace(page)
+
+
+def _pages(home: Path) -> Path:
+    return home / "prefect" / "ui"
 
 
 def not_healthy(log_tail: str, log: Path) -> ServiceError:
