@@ -56,14 +56,14 @@ class GlpkSession:
 
     def solve_relaxation(self) -> Solution:
         """Solve without integrality."""
-        return self._solve(["--nomip"])
+        return self._solve(["--nomip"], 0.0)
 
     def solve_integer(self, gap: float, nodes_max: int, start: FloatArray | None = None) -> Solution:
         """Solve with integrality to a relative gap; glpsol takes neither a node limit nor a known solution."""
         del nodes_max, start
-        return self._solve(["--mipgap", repr(float(gap)), "--cuts", "--fpump"])
+        return self._solve(["--mipgap", repr(float(gap)), "--cuts", "--fpump"], gap)
 
-    def _solve(self, options: list[str]) -> Solution:
+    def _solve(self, options: list[str], gap: float) -> Solution:
         with tempfile.TemporaryDirectory(prefix="glpk-") as folder:
             problem, answer = Path(folder, "model.mps"), Path(folder, "answer.txt")
             lower, upper = self._bounds()
@@ -74,7 +74,7 @@ class GlpkSession:
             done = subprocess.run(command, capture_output=True, check=False)
             if done.returncode or not answer.exists():
                 raise ProgramError(f"glpsol failed: {done.stdout[-400:].decode(errors='replace').strip()}")
-            return _read(answer, done.stdout, self.model)
+            return _read(answer, done.stdout, self.model, gap)
 
 
 def _mps(model: LinearModel, lower: FloatArray, upper: FloatArray) -> Iterator[str]:
@@ -123,9 +123,9 @@ def _mps_bounds(lower: list[float], upper: list[float]) -> Iterator[str]:
             yield f" PL b c{j}\n" if high == infinite else f" UP b c{j} {high!r}\n"
 
 
-def _read(answer: Path, printed: bytes, model: LinearModel) -> Solution:
+def _read(answer: Path, printed: bytes, model: LinearModel, gap: float) -> Solution:
     """Read glpsol's solution file (GLPK reference manual, `glp_write_sol` and `glp_write_mip`)."""
-    x, dual = np.zeros(model.n_column), np.zeros(model.n_row + 1)
+    x, reduced, dual = np.zeros(model.n_column), np.zeros(model.n_column), np.zeros(model.n_row + 1)
     head: list[str] = []
     with answer.open(encoding="ascii") as stream:
         for line in stream:
@@ -133,7 +133,9 @@ def _read(answer: Path, printed: bytes, model: LinearModel) -> Solution:
             if part[0] == "s":
                 head = part
             elif part[0] == "j":
-                x[int(part[1]) - 1] = float(part[-1] if head[1] == "mip" else part[3])
+                j = int(part[1]) - 1
+                x[j] = float(part[2] if head[1] == "mip" else part[3])
+                reduced[j] = 0.0 if head[1] == "mip" else float(part[4])
             elif part[0] == "i" and head[1] == "bas":
                 dual[int(part[1]) - 1] = float(part[4])
     mixed = head[1] == "mip"
@@ -142,13 +144,15 @@ def _read(answer: Path, printed: bytes, model: LinearModel) -> Solution:
     if status not in {"optimal", "feasible"}:
         proven = b"NO PRIMAL FEASIBLE" in printed or b"NO INTEGER FEASIBLE" in printed
         status = "unbounded" if status == "unbounded" else "infeasible" if proven else "no solution"
-        return Solution(status, np.zeros(0), np.inf, -np.inf, np.zeros(0))
+        return Solution.missing(status)
     if not mixed:
         first = int(head[2]) - model.n_row
-        return Solution(status, x, objective, objective, dual[first : first + model.n_row])
+        return Solution(status, x, objective, objective, dual[first : first + model.n_row], reduced)
     bounds = [float(text) + model.offset for text in _PROGRESS.findall(printed) if text not in {b"-inf", b"tree"}]
     bound = bounds[-1] - 1e-8 * abs(bounds[-1]) if bounds else -np.inf
-    return Solution(status, x, objective, min(bound, objective), np.zeros(0))
+    if status == "optimal":
+        bound = max(bound, objective - gap * abs(float(head[-1])))
+    return Solution(status, x, objective, min(bound, objective))
 
 
 def _basic_status(primal: str, dual: str) -> str:

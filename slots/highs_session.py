@@ -6,6 +6,7 @@ import logging
 
 import highspy
 import numpy as np
+import scipy.sparse as sp
 
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.objects.errors import ProgramError
@@ -43,6 +44,7 @@ class HighsSession:
     def _send_new(self) -> None:
         model, highs = self.model, self._highs
         none = np.zeros(0, np.int32)
+        columns, rows = self._columns, self._rows
         if model.n_column > self._columns:
             new = slice(self._columns, model.n_column)
             count = model.n_column - self._columns
@@ -55,7 +57,30 @@ class HighsSession:
             start, index = matrix.indptr[:-1].astype(np.int32), matrix.indices.astype(np.int32)
             highs.addRows(model.n_row - self._rows, lower, upper, matrix.nnz, start, index, matrix.data)
             self._rows = model.n_row
+            if rows and model.n_column > columns:
+                self._pivot_definitions(columns, rows, matrix)
         highs.changeObjectiveOffset(model.offset)
+
+    def _pivot_definitions(self, first_column: int, first_row: int, matrix: sp.csr_matrix) -> None:
+        """Put new free columns that new equality rows define into the basis: they need no simplex step."""
+        basis = self._highs.getBasis()
+        if not basis.valid:
+            return
+        model = self.model
+        free = np.zeros(model.n_column, bool)
+        free[first_column:] = np.isinf(model.lower[first_column:]) & np.isinf(model.upper[first_column:])
+        equal = model.row_lower[first_row:] == model.row_upper[first_row:]
+        marks = sp.csr_matrix((free[matrix.indices].astype(np.int64), matrix.indices, matrix.indptr), matrix.shape)
+        definition = np.flatnonzero(equal & (np.asarray(marks.sum(axis=1)).ravel() == 1))
+        marks = marks[definition]
+        marks.eliminate_zeros()
+        defined, which = np.unique(marks.indices, return_index=True)
+        column, row = basis.col_status, basis.row_status
+        for j, i in zip(defined.tolist(), (definition[which] + first_row).tolist(), strict=True):
+            column[j] = highspy.HighsBasisStatus.kBasic
+            row[i] = highspy.HighsBasisStatus.kLower
+        basis.col_status, basis.row_status = column, row
+        self._highs.setBasis(basis)
 
     def set_bounds(self, columns: IntArray, lower: FloatArray, upper: FloatArray) -> None:
         """Replace the bounds of some columns."""
@@ -85,10 +110,11 @@ class HighsSession:
         status = self._run()
         if status != "optimal":
             status = "no solution" if status == "feasible" else status
-            return Solution(status, np.zeros(0), np.inf, -np.inf, np.zeros(0))
+            return Solution.missing(status)
         found = self._highs.getSolution()
         objective = float(self._highs.getInfo().objective_function_value)
-        return Solution(status, np.array(found.col_value), objective, objective, np.array(found.row_dual))
+        x, row_dual, column_dual = (np.array(v) for v in (found.col_value, found.row_dual, found.col_dual))
+        return Solution(status, x, objective, objective, row_dual, column_dual)
 
     def solve_integer(self, gap: float, nodes_max: int, start: FloatArray | None = None) -> Solution:
         """Solve with integrality to a relative gap; `start` is a known solution."""
@@ -105,6 +131,6 @@ class HighsSession:
         bound = float(info.mip_dual_bound)
         if status in {"infeasible", "unbounded"} or info.primal_solution_status != 2:
             status = "no solution" if status not in {"infeasible", "unbounded"} else status
-            return Solution(status, np.zeros(0), np.inf, bound, np.zeros(0))
+            return Solution.missing(status, bound)
         x = np.array(self._highs.getSolution().col_value)
-        return Solution(status, x, float(info.objective_function_value), bound, np.zeros(0))
+        return Solution(status, x, float(info.objective_function_value), bound)

@@ -7,7 +7,7 @@ The model only grows: rows that are added later may hold new columns, old rows n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -35,13 +35,21 @@ class Solution:
         Both in the objective's unit; the bound is the optimiser's own proof.
     row_dual : (row,)
         Change of the objective per unit of the row's bound; empty for integer models.
+    column_dual : (column,)
+        Reduced cost: change of the objective per unit of the column's bound; empty for integer models.
     """
 
     status: str
     x: FloatArray
     objective: float
     bound: float
-    row_dual: FloatArray
+    row_dual: FloatArray = field(default_factory=lambda: np.zeros(0))
+    column_dual: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    @classmethod
+    def missing(cls, status: str, bound: float = -INF) -> Solution:
+        """Return the answer of a solve without a solution."""
+        return cls(status, np.zeros(0), INF, bound)
 
     @property
     def found(self) -> bool:

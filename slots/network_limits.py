@@ -91,6 +91,8 @@ class NetworkLimits:
         self._fixed_flow = fixed_mw @ self.factors.T + self._shift_mw
         self._price = overload_eur_per_mw
         self.generated: BoolArray = np.zeros((n_period, limit_mw.size), bool)
+        self._buses = np.unique(self._bus)
+        self._bus_columns = np.full((n_period, self._buses.size), -1)
         self._rows: list[tuple[IntArray, IntArray, IntArray]] = []
         self._slacks: list[tuple[IntArray, IntArray, IntArray]] = []
 
@@ -127,9 +129,10 @@ class NetworkLimits:
         if not period.size:
             return
         slack = self.model.add_columns((period.size, 2), 0.0, INF, self._price)
-        coefficient = self.factors[branch][:, self._bus] * self._factor[period]
+        self._add_bus_columns(np.unique(period))
+        coefficient = self.factors[np.ix_(branch, self._buses)]
         coefficient[np.abs(coefficient) < 1e-9] = 0.0
-        terms = [(self._columns[period], coefficient), (slack, np.array([[-1.0, 1.0]]))]
+        terms = [(self._bus_columns[period], coefficient), (slack, np.array([[-1.0, 1.0]]))]
         terms += [
             (s.columns[period], factor[period, branch])
             for s, factor in zip(self._spreads, self._spread_factors, strict=True)
@@ -139,6 +142,17 @@ class NetworkLimits:
         self.generated[period, branch] = True
         self._rows.append((period, branch, rows))
         self._slacks.append((period, branch, slack))
+
+    def _add_bus_columns(self, period: IntArray) -> None:
+        """Add a column for the injection at each bus with devices: rows of limits stay short that way."""
+        new = period[self._bus_columns[period, 0] < 0]
+        if not new.size:
+            return
+        columns = self.model.add_columns((new.size, self._buses.size), -INF, INF)
+        self._bus_columns[new] = columns
+        rows = self.model.add_rows([(columns, -1.0)], 0.0, 0.0, columns.shape)
+        place = rows[:, np.searchsorted(self._buses, self._bus)]
+        self.model.add_entries(place, self._columns[new], self._factor[new])
 
     def congestion_eur_per_mwh(self, row_dual: FloatArray, period_h: int) -> FloatArray:
         """Return the network part of the price at each bus, (period, bus), from the duals of the rows."""

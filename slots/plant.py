@@ -50,7 +50,7 @@ class Segments:
         price = np.append(units.segment_eur_per_mwh[order], 0.0)[place]
         last = np.maximum(count, 1) - 1
         width[np.arange(chosen.size), last] = INF
-        return cls(width, price)
+        return cls(width, np.where(there | (count == 0)[:, None], price, price.max(1, keepdims=True, initial=0.0)))
 
     @property
     def single(self) -> BoolArray:
@@ -160,26 +160,24 @@ class Plant:
     def _priced_output(
         self, unit: IntArray, on: BoolArray, low: FloatArray, tight_low: FloatArray, tight_high: FloatArray
     ) -> IntArray:
-        """Add output columns with their segment costs; returns (period, chosen)."""
+        """Add output columns with their segment costs; returns (period, chosen).
+
+        The output has the first segment's price, further columns what later segments cost on top.
+        """
         units, model, h = self.grid.units, self.model, self.period_h
         segments = Segments.of(self.grid, unit)
         base = np.where(on & units.committable[unit], low, 0.0)
-        single = segments.single
-        price = np.where(single, segments.eur_per_mwh[:, 0], 0.0)
+        price = segments.eur_per_mwh[:, 0]
         p = model.add_columns(on.shape, tight_low, tight_high, price * h)
         model.offset -= float((base * price * h).sum())
         model.offset += float((on * (units.no_load_eur_per_h * units.committable)[unit]).sum() * h)
-        many = np.flatnonzero(~single)
+        many = np.flatnonzero(~segments.single)
         if many.size:
-            width = np.broadcast_to(
-                segments.width_mw[many], (self.n_period, many.size, segments.width_mw.shape[1])
-            )
-            lowest = np.zeros(width.shape)
-            lowest[:, :, 0] = np.minimum(tight_low[:, many] - base[:, many], 0.0)
-            z = model.add_columns(width.shape, lowest, width, segments.eur_per_mwh[many] * h)
-            model.add_rows(
-                [(p[:, many], 1.0), (z, -1.0)], base[:, many], base[:, many], (self.n_period, many.size)
-            )
+            width = np.broadcast_to(segments.width_mw[many], (self.n_period, *segments.width_mw[many].shape))
+            dearer = (segments.eur_per_mwh[many, 1:] - segments.eur_per_mwh[many, :1]) * h
+            z = model.add_columns(width[:, :, 1:].shape, 0.0, width[:, :, 1:], dearer)
+            first = base[:, many] + width[:, :, 0]
+            model.add_rows([(p[:, many], 1.0), (z, -1.0)], -INF, first, (self.n_period, many.size))
         return p
 
     def _settled_reserve(

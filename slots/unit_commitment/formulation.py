@@ -14,9 +14,12 @@ import numpy as np
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
 from bos_core.grid.schedule import TOLERANCE_MW, waive_unreachable
 from slots.linear_model import INF, Term
-from slots.plant import Plant, Segments, pick_limits, present
+from slots.plant import Plant, Segments, by_period, pick_limits, present
 from slots.unit_commitment.contract import Inputs
 from slots.unit_commitment.start_costs import start_classes
+
+AGES_MATCHED_MAX = 8
+"""Longest span of stops, in periods, that are matched one by one with starts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,8 @@ class FreeUnits:
         self.initial_on = inputs.initial_on[unit].astype(float)
         self.initial_p = np.where(inputs.initial_on, np.nan_to_num(inputs.initial_p_mw), 0.0)[unit]
         self.range = self._range(high_mw[:, unit])
+        self.tight = inputs.integer[unit]
+        self.matched: dict[int, list[tuple[IntArray, IntArray]]] = {}
         self._add_columns()
         self._add_logic()
         for columns, least, off in ((self.v, self.min_up, False), (self.w, self.min_down, True)):
@@ -102,7 +107,8 @@ class FreeUnits:
         self.u = model.add_columns(self.shape, lower, upper, no_load, free & self.inputs.integer[self.unit])
         cold = np.zeros(self.unit.size)
         for i, unit in enumerate(self.unit):
-            cold[i] = start_classes(units, int(unit))[1].max(initial=0.0)
+            costs = start_classes(units, int(unit))[1]
+            cold[i] = costs[-1 if self.tight[i] else 0] if costs.size else 0.0
         top = np.ones(self.shape)
         first_w = np.where(self.range.first_stop_barred, 0.0, 1.0)
         if self.inputs.free_start:
@@ -112,7 +118,7 @@ class FreeUnits:
         top_w[0] = first_w
         self.w = model.add_columns(self.shape, 0.0, top_w, units.shutdown_eur[self.unit])
         self.segments = Segments.of(self.inputs.grid, self.unit)
-        price = np.where(self.segments.single, self.segments.eur_per_mwh[:, 0], 0.0) * h
+        price = self.segments.eur_per_mwh[:, 0] * h
         self.p = model.add_columns(self.shape, 0.0, self.range.width_mw, price)
         bus = units.bus[self.unit]
         self.plant.inject(self.p, bus)
@@ -132,7 +138,7 @@ class FreeUnits:
         """Switches within the last `least` periods imply the state still holds (Rajan & Takriti 2005)."""
         n_period = self.shape[0]
         for span in np.unique(least):
-            i = np.flatnonzero(least == span)
+            i = np.flatnonzero((least == span) & (self.tight | (span > 1)))
             t = np.arange(n_period)[:, None] - np.arange(span)[None, :]
             window = switch[np.maximum(t, 0)][:, :, i].transpose(0, 2, 1)
             inside = np.where(t >= 0, 1.0, 0.0)[:, None, :] * np.ones((1, i.size, 1))
@@ -140,27 +146,72 @@ class FreeUnits:
             self.plant.model.add_rows([(window, inside), state], -INF, float(off), (n_period, i.size))
 
     def _add_start_classes(self) -> None:
-        """A start is cheaper than cold as far as a stop of the right age goes with it (interval matching)."""
-        model, units, h = self.plant.model, self.inputs.grid.units, self.inputs.period_h
-        period = np.arange(self.shape[0])
+        """A start is cheaper than cold if there was a stop recently enough.
+
+        Tightest is to match each start with a stop (Knueven et al. 2020, "match"); where that takes too many
+        columns, a start may use the stops of a window of time (Morales-Espana et al. 2013). Relaxed units keep
+        their cheapest start: a valid relaxation of what is only an estimate.
+        """
+        units, h = self.inputs.grid.units, self.inputs.period_h
         for i, unit in enumerate(self.unit):
             hours, cost = start_classes(units, int(unit))
-            if cost.size < 2 or cost[0] == cost[-1]:
+            if cost.size < 2 or cost[0] == cost[-1] or not self.tight[i]:
                 continue
-            edges = np.r_[0, hours[1:]]
-            saving = cost[-1] - cost[:-1]
-            x = model.add_columns((self.shape[0], saving.size), 0.0, 1.0, -saving)
-            model.add_rows([(x, 1.0), (self.v[:, i], -1.0)], -INF, 0.0, (period.size,))
-            was_off = not self.inputs.free_start and not self.inputs.initial_on[unit]
-            before_h = abs(int(self.inputs.initial_h[unit]))
-            for s in range(saving.size):
-                ages = np.arange(-(-int(edges[s]) // h), -(-int(edges[s + 1]) // h))
-                ages = ages[ages >= 1]
-                t = period[:, None] - ages[None, :]
-                age_before = before_h + period * h
-                given = was_off & (age_before >= edges[s]) & (age_before < edges[s + 1])
-                stops = (self.w[np.maximum(t, 0), i], np.where(t >= 0, -1.0, 0.0))
-                model.add_rows([(x[:, s], 1.0), stops], -INF, given.astype(float), (period.size,))
+            first, last = max(int(self.min_down[i]), 1), -(-int(hours[-1]) // h) - 1
+            age = np.arange(first, max(min(last, self.shape[0] - 1), first - 1) + 1)
+            if age.size > AGES_MATCHED_MAX:
+                self._add_windows(i, hours, cost)
+                continue
+            stop = np.repeat(np.arange(self.shape[0]), age.size)
+            start = stop + np.tile(age, self.shape[0])
+            keep = start < self.shape[0]
+            stop, start = stop[keep], start[keep]
+            saved = cost[-1] - cost[np.maximum(np.searchsorted(hours, (start - stop) * h, side="right") - 1, 0)]
+            self._match(i, stop, start, saved)
+            self._match_first_start(i, hours, cost)
+
+    def _add_windows(self, i: int, hours: IntArray, cost: FloatArray) -> None:
+        """Let a start be of a class as far as stops of the right age go with it."""
+        model, h, n_period = self.plant.model, self.inputs.period_h, self.shape[0]
+        unit, period = self.unit[i], np.arange(n_period)
+        edges = np.r_[0, hours[1:]]
+        x = model.add_columns((n_period, edges.size - 1), 0.0, 1.0, cost[:-1] - cost[-1])
+        model.add_rows([(x, 1.0), (self.v[:, i], -1.0)], -INF, 0.0, (n_period,))
+        was_off = not self.inputs.free_start and not self.inputs.initial_on[unit]
+        off_h = abs(int(self.inputs.initial_h[unit])) + period * h
+        for s in range(edges.size - 1):
+            age = np.arange(max(-(-int(edges[s]) // h), 1), -(-int(edges[s + 1]) // h))
+            t = period[:, None] - age[None, :]
+            given = was_off & (off_h >= edges[s]) & (off_h < edges[s + 1])
+            stops: Term = (self.w[np.maximum(t, 0), i], np.where(t >= 0, -1.0, 0.0))
+            model.add_rows([(x[:, s], 1.0), stops], -INF, given.astype(float), (n_period,))
+
+    def _match(self, i: int, stop: IntArray, start: IntArray, saved: FloatArray) -> None:
+        if not stop.size:
+            return
+        model, n_period = self.plant.model, self.shape[0]
+        pair = model.add_columns(stop.shape, 0.0, 1.0, -saved)
+        self.matched.setdefault(i, [])
+        self.matched[i].append((start, pair))
+        by_stop = by_period(stop, pair, n_period)
+        model.add_rows([by_stop, (self.w[:, i], -1.0)], -INF, 0.0, (n_period,))
+
+    def _match_first_start(self, i: int, hours: IntArray, cost: FloatArray) -> None:
+        """Match the first start with the stop before the horizon, then bound the matches of each start."""
+        model, n_period, h = self.plant.model, self.shape[0], self.inputs.period_h
+        unit = self.unit[i]
+        if not self.inputs.free_start and not self.inputs.initial_on[unit]:
+            off_h = abs(int(self.inputs.initial_h[unit])) + np.arange(n_period) * h
+            start = np.flatnonzero((off_h < hours[-1]) & (self.known[:, i] != 0))
+            if start.size:
+                place = np.maximum(np.searchsorted(hours, off_h[start], side="right") - 1, 0)
+                pair = model.add_columns(start.shape, 0.0, 1.0, cost[place] - cost[-1])
+                model.add_rows([(pair[None, :], 1.0)], -INF, 1.0, (1,))
+                self.matched.setdefault(i, []).append((start, pair))
+        if i in self.matched:
+            start = np.concatenate([m[0] for m in self.matched[i]])
+            pair = np.concatenate([m[1] for m in self.matched[i]])
+            model.add_rows([by_period(start, pair, n_period), (self.v[:, i], -1.0)], -INF, 0.0, (n_period,))
 
     def _tight_two_sided(self) -> BoolArray:
         """Units that may start and stop in neighbouring periods with limits for both: they need two rows."""
@@ -201,7 +252,8 @@ class FreeUnits:
         """Keep p + reserve below width x u, lowered next to starts and stops."""
         model, r = self.plant.model, self.range
         two = self._tight_two_sided()
-        one = np.flatnonzero(~two)
+        explicit = (self.up >= 0).any(0)
+        one = np.flatnonzero(~two & (explicit | self.segments.single | ~self.tight))
         start, stop = r.after_start_mw, r.before_stop_mw
         sides = [(one, start, stop)]
         both = np.flatnonzero(two)
@@ -242,18 +294,28 @@ class FreeUnits:
         self.plant.model.add_rows(terms, -INF, right, (t.size,))
 
     def _add_segments(self) -> None:
-        """Split p into segments, each limited by its width while on, less next to starts and stops."""
+        """Split p into segments: the first is what the later columns leave of p; each is limited while on."""
         many = np.flatnonzero(~self.segments.single)
         if not many.size:
             return
         model, r, h = self.plant.model, self.range, self.inputs.period_h
-        width = self.segments.width_mw[many]
-        below = np.cumsum(np.where(np.isinf(width), 0.0, width), axis=1) - np.where(np.isinf(width), 0.0, width)
+        width, price = self.segments.width_mw[many], self.segments.eur_per_mwh[many]
+        finite = np.where(np.isinf(width), 0.0, width)
+        below = np.cumsum(finite, axis=1) - finite
         room = np.clip(r.width_mw[:, many, None] - below[None], 0.0, width[None])
-        shape = room.shape
-        z = model.add_columns(shape, 0.0, room, self.segments.eur_per_mwh[many] * h)
-        model.add_rows([(self.p[:, many], 1.0), (z, -1.0)], 0.0, 0.0, shape[:2])
-        top = below[None] + room
+        z = model.add_columns(room[:, :, 1:].shape, 0.0, room[:, :, 1:], (price[:, 1:] - price[:, :1]) * h)
+        at_start, at_stop = self._segment_cuts(many, below[None] + room, room)
+        for s in range(width.shape[1]):
+            used: list[Term] = [(z[:, :, s - 1], 1.0)] if s else [(self.p[:, many], 1.0), (z, -1.0)]
+            terms: list[Term] = [*used, (self.u[:, many], -room[:, :, s]), (self.v[:, many], at_start[:, :, s])]
+            terms.append(self._next_stop(many, at_stop[:, :, s]))
+            there = np.flatnonzero((width[:, s] > 0) & (self.tight[many] | (s == 0)))
+            rows = [(c[:, there], np.broadcast_to(f, c.shape)[:, there]) for c, f in terms]
+            model.add_rows(rows, -INF, 0.0, (self.shape[0], there.size))
+
+    def _segment_cuts(self, many: IntArray, top: FloatArray, room: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return by how much a start and a following stop lower each segment, (period, many, segment)."""
+        r = self.range
 
         def lowered(cut: FloatArray) -> FloatArray:
             left = (r.width_mw - cut)[:, many, None]
@@ -261,13 +323,7 @@ class FreeUnits:
 
         at_start, at_stop = lowered(r.after_start_mw), lowered(r.before_stop_mw)
         at_stop[:, self.min_up[many] < 2] = 0.0
-        each = np.broadcast_to(np.arange(many.size)[None, :, None], shape)
-        t = np.broadcast_to(np.arange(shape[0])[:, None, None], shape)
-        column = many[each]
-        after = np.minimum(t + 1, shape[0] - 1)
-        terms: list[Term] = [(z, 1.0), (self.u[t, column], -room), (self.v[t, column], at_start)]
-        terms.append((self.w[after, column], np.where(t + 1 < shape[0], at_stop, 0.0)))
-        model.add_rows(terms, -INF, 0.0, shape)
+        return at_start, at_stop
 
     def p_mw(self, x: FloatArray) -> FloatArray:
         """Return the output of the free units, (period, free)."""

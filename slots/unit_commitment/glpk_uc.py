@@ -15,6 +15,10 @@ class Parameters(ProgramParameters):
 
     gap: float = Field(0.002, ge=0, le=0.2)
     """Relative gap between the cost and its proven bound that is good enough."""
+    mip_binaries_max: int = Field(300, ge=0, le=10_000_000)
+    """Most on/off decisions of a horizon whose whole MIP is solved; larger ones stop after the switches."""
+    switch_rounds_max: int = Field(10, ge=0, le=100_000)
+    """Most batches of single on/off changes that are tried to lower the cost."""
     network_rounds_max: int = Field(20, ge=0, le=1000)
     """Most rounds of finding violated branch limits; what is left is reported as overload."""
     tolerance_mw: float = Field(0.1, gt=0, le=100)

@@ -1,11 +1,12 @@
-"""The search for a commitment: relaxation with lazy limits, a reduced MIP, the full MIP if the gap asks for it.
+"""The search for a commitment: relaxation with lazy limits, dive, switches, and the MIP where it is small.
 
 1. The LP relaxation is solved until it breaks no branch limit. Its objective bounds the problem from below.
-2. What the relaxation leaves whole is fixed, the rest is decided by a MIP (relaxation induced neighbourhood,
-   Berthold 2014). In tight formulations this is mostly within the gap already, by the bound of step 1.
-3. If it is not, the full MIP goes on from there, to the gap or the node limit.
-4. With the commitment fixed, the dispatch is solved again with the branch limits that it breaks; new limits go
-   back into step 3 while they cost more than the gap allows.
+2. A dive fixes what is nearly whole, solves again, and so on: a commitment within seconds.
+3. The dispatch of a commitment prices each unit's state; switches that these prices promise to pay are tried in
+   batches and kept if they do (`slots.unit_commitment.switches`).
+4. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
+
+Every number of steps is limited by a count, not by time, so that a search can be repeated.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from slots.linear_model import LinearModel, Session, Solution
 from slots.unit_commitment.contract import Inputs, Outputs
 from slots.unit_commitment.horizon import Horizon, relative_gap
 from slots.unit_commitment.rounding import rounded_commitment
+from slots.unit_commitment.switches import SwitchRules, best_switches, switched
 
 log = logging.getLogger(__name__)
 WHOLE = 1e-6
 """A relaxed binary this near to 0 or 1 counts as decided."""
+DIVE_UP, DIVE_DOWN = 0.6, 0.1
+"""Relaxed values from which a dive rounds up, and to which it rounds down."""
+DIVE_SHARE = 0.25
+"""Share of the open binaries that a dive step rounds at least."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,12 @@ class SearchLimits:
         Relative gap that is good enough.
     nodes_max : int
         Most nodes of one MIP.
+    mip_binaries_max : int
+        Most binaries of a problem whose whole MIP is solved.
+    switch_rounds_max : int
+        Most batches of switches that are tried.
     network_rounds_max : int
-        Most rounds of new branch limits, for the relaxation and again for the integer solution.
+        Most rounds of new branch limits, for the relaxation and again for each commitment.
     tolerance_mw, tolerance_share : float
         A limit counts as violated beyond both the absolute and the relative excess.
     rows_per_period_max : int
@@ -48,6 +58,8 @@ class SearchLimits:
 
     gap: float
     nodes_max: int
+    mip_binaries_max: int
+    switch_rounds_max: int
     network_rounds_max: int
     tolerance_mw: float
     tolerance_share: float
@@ -56,9 +68,16 @@ class SearchLimits:
 
 @dataclass
 class _Best:
-    x: FloatArray
-    objective: float
+    solution: Solution
     bound: float
+
+    @property
+    def objective(self) -> float:
+        return self.solution.objective
+
+    @property
+    def gap(self) -> float:
+        return relative_gap(self.solution.objective, self.bound)
 
 
 class Search:
@@ -77,27 +96,19 @@ class Search:
     def run(self) -> Outputs:
         """Search and translate the best commitment."""
         relaxed = self._relax()
-        bound = relaxed.objective
-        best = self._decide(relaxed, bound)
-        gap = relative_gap(best.objective, best.bound)
+        best = self._decide(relaxed)
         status = (
-            "optimal" if gap <= self.limits.gap else f"gap {gap:.2%} is above the wanted {self.limits.gap:.2%}"
+            "optimal" if best.gap <= self.limits.gap else f"gap {best.gap:.2%} instead of {self.limits.gap:.2%}"
         )
-        return self.horizon.outputs(best.x, best.objective, best.bound, status, self.fallback)
+        return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, self.fallback)
 
     def _relax(self) -> Solution:
         """Solve the relaxation until it breaks no branch limit; bounds of the columns are the model's own."""
-        solution = self._solve_relaxation()
-        for round_ in range(self.limits.network_rounds_max):
-            count = self._add_violated(solution.x)
-            if not count:
-                break
-            log.debug("relaxation round %d: %d new branch limits", round_, count)
-            solution = self._solve_relaxation()
-        return solution
-
-    def _solve_relaxation(self) -> Solution:
         solution = self.session.solve_relaxation()
+        for _ in range(self.limits.network_rounds_max):
+            if not solution.found or not self._add_violated(solution.x):
+                break
+            solution = self.session.solve_relaxation()
         if not solution.found:
             raise ProgramError(f"the relaxed commitment is {solution.status}; keep this input and report it")
         return solution
@@ -116,45 +127,89 @@ class Search:
     def _release(self, columns: IntArray) -> None:
         self.session.set_bounds(columns, self.model.lower[columns], self.model.upper[columns])
 
-    def _decide(self, relaxed: Solution, bound: float) -> _Best:
+    def _decide(self, relaxed: Solution) -> _Best:
         """Find a whole commitment within the gap, or the best that the limits allow."""
-        best = self._neighbourhood(relaxed, bound)
-        if best is None or relative_gap(best.objective, bound) > self.limits.gap:
-            best = self._full(best, bound)
+        best = self._dispatch(self._dive(relaxed), relaxed.objective)
+        if best is not None and best.gap > self.limits.gap:
+            best = self._switch(best)
+        if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
+            best = self._whole(best, relaxed.objective)
         if best is None:
-            best = self._rounded(relaxed, bound)
+            best = self._rounded(relaxed)
         if best is None:
             raise ProgramError("no commitment found, not even a rounded one; keep this input and report it")
         return best
 
-    def _neighbourhood(self, relaxed: Solution, bound: float) -> _Best | None:
-        """Decide what the relaxation left open; None if that cannot be done."""
+    def _dive(self, relaxed: Solution) -> FloatArray:
+        """Round the relaxation step by step, solving after each; returns values of the binaries."""
         value = relaxed.x[self.binary]
-        whole = np.abs(value - np.round(value)) < WHOLE
-        log.debug("%d of %d binaries are open", int((~whole).sum()), whole.size)
-        if whole.all():
-            return self._dispatch(np.round(value), bound)
-        self._fix(self.binary[whole], np.round(value[whole]))
-        found = self.session.solve_integer(self.limits.gap / 2, self.limits.nodes_max)
-        self._release(self.binary[whole])
-        return self._dispatch(np.round(found.x[self.binary]), bound) if found.found else None
+        fixed = np.zeros(self.binary.size, bool)
+        while True:
+            open_ = (np.abs(value - np.round(value)) > WHOLE) & ~fixed
+            if not open_.any():
+                break
+            log.debug("dive: %d of %d binaries are open", int(open_.sum()), open_.size)
+            up, down = open_ & (value >= DIVE_UP), open_ & (value <= DIVE_DOWN)
+            missing = int(np.ceil(DIVE_SHARE * open_.sum())) - int((up | down).sum())
+            if missing > 0:
+                rest = np.flatnonzero(open_ & ~up & ~down)
+                up[rest[np.argsort(-value[rest], kind="stable")][:missing]] = True
+            self._fix(self.binary[up], np.ones(int(up.sum())))
+            self._fix(self.binary[down], np.zeros(int(down.sum())))
+            fixed |= up | down
+            solution = self.session.solve_relaxation()
+            if not solution.found:
+                break
+            value = solution.x[self.binary]
+            self._add_violated(solution.x)
+        self._release(self.binary)
+        return np.round(value)
 
-    def _full(self, best: _Best | None, bound: float) -> _Best | None:
+    def _switch(self, best: _Best) -> _Best:
+        """Try switches that the dispatch's prices promise to pay; halve the batch when it does not pay."""
+        free = self.horizon.free
+        rules = SwitchRules(
+            known=np.where(self.model.integer[free.u], free.known, 0),
+            initial_on=free.initial_on > 0,
+            free_start=self.horizon.inputs.free_start,
+            min_up=free.min_up,
+            min_down=free.min_down,
+            first_stop_barred=free.range.first_stop_barred,
+        )
+        batch, start = 8, 0
+        for round_ in range(self.limits.switch_rounds_max):
+            on = best.solution.x[free.u] > 0.5
+            least = max(self.limits.gap * abs(best.objective), 1.0) / 100
+            found = best_switches(on, best.solution.column_dual[free.u], rules, least)[start : start + batch]
+            if not found or best.gap <= self.limits.gap:
+                break
+            values = np.zeros(self.model.n_column)
+            values[free.u] = switched(on, found)
+            tried = self._dispatch(values[self.binary], best.bound)
+            better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
+            log.debug("switches %d: %d promise %.0f, better: %s", round_, len(found), found[0].gain_eur, better)
+            if tried is not None and better:
+                best, batch, start = tried, batch * 2, 0
+            elif batch > 1:
+                batch //= 2
+            else:
+                start += 1
+        return best
+
+    def _whole(self, best: _Best | None, bound: float) -> _Best | None:
         """Go on with the whole MIP; the better one of the old and the new commitment."""
         start = None
         if best is not None:
-            start = np.append(best.x, np.zeros(self.model.n_column - best.x.size))
+            start = np.append(best.solution.x, np.zeros(self.model.n_column - best.solution.x.size))
         found = self.session.solve_integer(self.limits.gap, self.limits.nodes_max, start)
         bound = max(bound, found.bound)
         better = self._dispatch(np.round(found.x[self.binary]), bound) if found.found else None
         candidates = [c for c in (best, better) if c is not None]
         if not candidates:
             return None
-        chosen = min(candidates, key=lambda c: c.objective)
-        chosen.bound = bound
-        return chosen
+        return _Best(min(candidates, key=lambda c: c.objective).solution, bound)
 
-    def _rounded(self, relaxed: Solution, bound: float) -> _Best | None:
+    def _rounded(self, relaxed: Solution) -> _Best | None:
         """Round the relaxation and mend its minimum times: the last resort."""
         self.fallback = "rounded relaxation with mended minimum times; the integer search found nothing"
         log.warning("unit commitment: %s", self.fallback)
@@ -162,7 +217,7 @@ class Search:
         on = rounded_commitment(u, self.horizon.free)
         values = np.zeros(self.model.n_column)
         values[self.horizon.free.u] = on
-        return self._dispatch(values[self.binary], bound)
+        return self._dispatch(values[self.binary], relaxed.objective)
 
     def _dispatch(self, commitment: FloatArray, bound: float) -> _Best | None:
         """Solve the rest with the binaries fixed, with all branch limits that matter; None if impossible."""
@@ -176,7 +231,7 @@ class Search:
         self._release(self.binary)
         if not solution.found:
             return None
-        return _Best(solution.x, solution.objective, bound)
+        return _Best(solution, bound)
 
     def _solve_directions(self) -> Solution:
         """Solve with the commitment fixed; storages and HVDC lines that ran both ways get one direction."""
