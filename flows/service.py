@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import platform
 import signal
 import sys
@@ -19,6 +20,7 @@ from bos_core.objects.errors import BosError
 from bos_core.objects.settings import Settings
 from bos_core.scheduling import prefect_environment
 from bos_core.scheduling.prefect_server import (
+    DATABASE_VARIABLE,
     DEFAULT_HOST,
     DEFAULT_PORT,
     ServerRecord,
@@ -64,7 +66,8 @@ def up(
     host, port
         Where the server listens; loopback unless told otherwise.
     database_url : str
-        PostgreSQL or SQLite URL for Prefect's own tables; empty = SQLite in the BOS home.
+        PostgreSQL or SQLite URL for Prefect's own tables; empty = what BOS_PREFECT_DATABASE_URL says, else SQLite
+        in the BOS home. Only the server's process gets it.
     poll_s : float
         How often the worker asks for work.
     runs_max : int
@@ -88,7 +91,7 @@ def up(
         return
     check_address(host, port)
     prefect_home = settings.home / "prefect"
-    own = server_environment(settings.home, host, port, database_url)
+    own = server_environment(settings.home, host, port, database_url or os.environ.pop(DATABASE_VARIABLE, ""))
     workspace = Workspace.open(settings)
     prefect_environment.apply(settings.home)
     record = ServerRecord.of_this_process(host, port)

@@ -121,12 +121,25 @@ def program_names(slot: str) -> tuple[str, ...]:
 
 
 def resolve(slot: str, name: str | None = None) -> Program:
-    """Return a program by name, or the slot's default; raises OptionError when there is none."""
+    """Return a program by name, or the slot's default.
+
+    Raises
+    ------
+    OptionError
+        When there is none of this name.
+    ProgramError
+        When it cannot be imported, or its manifest names another.
+    """
     promise = contract(slot)
     name = name or promise.default
     if name not in program_names(slot):
         raise OptionError((_unknown(f"program of slot {slot}", name, program_names(slot)),))
-    module = importlib.import_module(f"{_slot_packages()[slot]}.{name}")
+    try:
+        module = importlib.import_module(f"{_slot_packages()[slot]}.{name}")
+    except Exception as error:
+        raise ProgramError(
+            f"program {name!r} of slot {slot!r} cannot be loaded: {error!r}; correct it or choose another"
+        ) from error
     manifest = module.MANIFEST
     if manifest.slot != slot or manifest.name != name:
         raise ProgramError(
@@ -155,9 +168,13 @@ def _slot_packages() -> Mapping[str, str]:
 
 
 def _has_manifest(module: str) -> bool:
+    try:
+        body = _syntax(module).body
+    except SyntaxError:
+        return True  # listed, so that whoever chooses it is told; one broken file must not hide the others
     return any(
         isinstance(target, ast.Name) and target.id == "MANIFEST"
-        for node in _syntax(module).body
+        for node in body
         if isinstance(node, ast.Assign | ast.AnnAssign)
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -19,7 +20,9 @@ from bos_core.objects.errors import Finding, OptionError, ServiceError
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
+PORT_MAX = 65535
 START_S_MAX = 120.0
+DATABASE_VARIABLE = "BOS_PREFECT_DATABASE_URL"
 AUTHENTICATION_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 
 _DATABASES = {
@@ -137,10 +140,12 @@ def check_address(host: str, port: int) -> None:
         When the port is taken, forbidden, the host is not an address of this machine, or the address is open
         to the network while the server asks for no password.
     """
+    if not 1 <= port <= PORT_MAX:
+        raise _bad("port", str(port), "is not a port", f"give a number from 1 to {PORT_MAX}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (socket.gaierror, OverflowError) as error:
-        raise _bad("host", host, f"is not an address ({error})", "use 127.0.0.1") from None
+    except socket.gaierror as error:
+        raise _bad("host", host, f"is not an address ({error.strerror})", "use 127.0.0.1") from None
     if not ipaddress.ip_address(address[0]).is_loopback and not os.environ.get(AUTHENTICATION_VARIABLE):
         remedy = f"use 127.0.0.1, or set {AUTHENTICATION_VARIABLE}=user:password"
         raise _bad("host", host, "is open to the network and the server would ask for no password", remedy)
@@ -149,14 +154,19 @@ def check_address(host: str, port: int) -> None:
         try:
             probe.bind(address)
             probe.listen(1)
-        except PermissionError:
-            raise _bad("port", str(port), "may not be used by this user", "use a port above 1023") from None
-        except OverflowError:
-            raise _bad("port", str(port), "is not a port", "give a number from 1 to 65535") from None
         except OSError as error:
-            remedy = "stop that program or choose another with --port"
-            problem = f"is in use on {host}{_user_of(port)}" if "in use" in str(error) else str(error.strerror)
-            raise _bad("port", str(port), problem, remedy) from None
+            raise _cannot_listen(host, port, error) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> OptionError:
+    if error.errno == errno.EADDRINUSE:
+        remedy = "stop that program or choose another with --port"
+        return _bad("port", str(port), f"is in use on {host}{_user_of(port)}", remedy)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return _bad("host", host, "is not an address of this machine", "use 127.0.0.1")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return _bad("port", str(port), "may not be used by this user", "use a port above 1023")
+    return _bad("port", str(port), error.strerror or str(error), "choose another with --port")
 
 
 def _bad(option: str, value: str, problem: str, remedy: str) -> OptionError:
@@ -209,7 +219,7 @@ def server_environment(home: Path, host: str, port: int, database_url: str = "")
         prefix = next((p for p in _DATABASES if database_url.startswith(p)), None)
         if prefix is None:
             remedy = "use postgresql://user:password@host/database or sqlite:////folder/file"
-            raise _bad("prefect-database", "", "is neither a PostgreSQL nor a SQLite URL", remedy)
+            raise _bad(DATABASE_VARIABLE, "", "is neither a PostgreSQL nor a SQLite URL", remedy)
         found["PREFECT_API_DATABASE_CONNECTION_URL"] = _DATABASES[prefix] + database_url.removeprefix(prefix)
     return found
 
