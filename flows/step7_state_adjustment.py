@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.access.criteria import criteria
-from bos_core.access.hourly import hourly_table
+from bos_core.access.hourly import hourly_rows, hourly_table
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.state_series import read_states
@@ -138,7 +138,7 @@ def _violations(job: Job, hours: IntArray) -> dict[str, np.ndarray]:
     overloads = results.table(trace, "n1_verification", "overloads", filters=wanted)
     voltages = results.table(trace, "n1_verification", "voltages", filters=wanted)
     base = results.table(trace, "n1_verification", "base_loading", filters=wanted)
-    _, _, loading = hourly_values_of(base, hours)
+    loading = hourly_rows(base)[2]
     grid, _ = job.read().grid()
     base_hour, base_branch = np.nonzero(loading > 1.0 + 1e-6)
     rated = np.isfinite(np.minimum(grid.network.i_max_from_pu, grid.network.i_max_to_pu))[base_branch]
@@ -155,15 +155,6 @@ def _violations(job: Job, hours: IntArray) -> dict[str, np.ndarray]:
         "voltage_bus": voltages["bus"].to_numpy(),
         "voltage_vm_pu": voltages["vm_pu"].to_numpy(),
     }
-
-
-def hourly_values_of(table: pa.Table, hours: IntArray) -> tuple[IntArray, list[str], FloatArray]:
-    """Return the rows of a wide table for these hours, which need not be consecutive."""
-    ordered = table.sort_by("hour")
-    names = [name for name in ordered.column_names if name != "hour"]
-    rows = np.searchsorted(ordered["hour"].to_numpy(), hours)
-    values = np.stack([ordered[name].to_numpy(zero_copy_only=False) for name in names], axis=1)
-    return hours, names, values[rows]
 
 
 def _adjust(
@@ -278,9 +269,8 @@ def _verify_boundaries(job: Job) -> dict[str, pa.Table]:
         on: BoolArray = reader.aligned("unit.on", grid.units.id, job.hours).astype(bool)
         for task_id in job.needs:
             table = job.output(task_id, "unit.p_mw")
-            rows = table["hour"].to_numpy() - job.hours.start
-            _, _, values = hourly_values_of(table, table["hour"].to_numpy())
-            p[rows] = values
+            changed, _, values = hourly_rows(table)
+            p[changed - job.hours.start] = values
     excess = ramp_excess_mw(p[:-1], p[1:], on[:-1], on[1:], grid.units)
     # The slack's units balance losses hour by hour; their set point is not the dispatch's to keep.
     excess[:, grid.units.bus == grid.network.slack] = 0.0
@@ -303,9 +293,7 @@ def backfill(run: StepRun, writer: ScenarioWriter) -> str:
     series = sorted({name for name in names if not name.startswith("verified.")})
     reader = run.reader
     for name in series:
-        changed = run.tables("state_adjustment", name)
-        hours = changed["hour"].to_numpy()
-        _, ids, values = hourly_values_of(changed, hours)
+        hours, ids, values = hourly_rows(run.tables("state_adjustment", name))
         if reader.has_series(name):
             before = reader.series(name)
             whole, first = before.values.copy(), before.first_hour

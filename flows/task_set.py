@@ -27,11 +27,22 @@ def open_task_set(workspace: Workspace, request: PlanRequest, trace_id: str, bus
         trace_id or str(uuid.uuid4()), settings.user, settings.project, request.scenario, business
     )
     record = workspace.ledger.open_task_set(context, request.model_dump(mode="json"))
+    _check_unchanged(workspace, record.trace_id)
     executing = workspace.ledger.tasks(record.trace_id, states=[TaskState.EXECUTING])
     workspace.ledger.release_dead(record.trace_id, {t.holder for t in executing if is_alive(t.holder)})
     workspace.ledger.reset_failed(record.trace_id)
     workspace.ledger.set_task_set_state(record.trace_id, TaskState.EXECUTING)
     return record.context
+
+
+def _check_unchanged(workspace: Workspace, trace_id: str) -> None:
+    """Refuse to mix two versions of a program in one run."""
+    used = {(t.slot, t.program, t.program_digest) for t in workspace.ledger.tasks(trace_id)}
+    changed = [f"{slot}/{name}" for slot, name, digest in used if registry.resolve(slot, name).digest != digest]
+    findings = [
+        Finding("program", (name,), "has changed since the run was started", "start a new run") for name in changed
+    ]
+    raise_if_any(findings, OptionError)
 
 
 def check_programs(request: PlanRequest) -> None:

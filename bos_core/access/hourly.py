@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from bos_core.grid.model import StrArray
+from bos_core.grid.model import IntArray, StrArray
 from bos_core.objects.ontology import SERIES
 
 HOUR = pa.field("hour", pa.int64(), nullable=False, metadata={"unit": "h", "doc": "hour of the year, 0 to 8759"})
@@ -33,6 +33,18 @@ def hourly_table(series: str, first_hour: int, ids: StrArray | Sequence[str], va
     return pa.Table.from_arrays([hours, *columns], schema=pa.schema([HOUR, *fields], metadata={"series": series}))
 
 
+def hourly_rows(table: pa.Table) -> tuple[IntArray, StrArray, np.ndarray]:
+    """Return (hours, ids, values (hour, element)) of a wide table in order of hours, which may have gaps."""
+    ordered = table.sort_by(HOUR.name)
+    names = [name for name in ordered.column_names if name != HOUR.name]
+    hours = ordered[HOUR.name].to_numpy()
+    kind = SERIES[(table.schema.metadata or {})[b"series"].decode()].type.to_pandas_dtype()
+    values = np.empty((hours.size, len(names)), dtype=kind)
+    for k, name in enumerate(names):
+        values[:, k] = ordered[name].to_numpy(zero_copy_only=False)
+    return hours, np.array(names, dtype=np.str_), values
+
+
 def hourly_values(table: pa.Table) -> tuple[int, StrArray, np.ndarray]:
     """Return (first hour, ids, values (hour, element)) of a wide table; hours must be without a gap.
 
@@ -41,10 +53,7 @@ def hourly_values(table: pa.Table) -> tuple[int, StrArray, np.ndarray]:
     ValueError
         When an hour is missing or repeated.
     """
-    hours = table["hour"].to_numpy()
+    hours, names, values = hourly_rows(table)
     if hours.size and not np.array_equal(hours, np.arange(hours[0], hours[0] + hours.size)):
         raise ValueError(f"hours {hours[:3]}... are not consecutive; commit every chunk of the step first")
-    names = [name for name in table.column_names if name != HOUR.name]
-    columns = [table[name].to_numpy(zero_copy_only=False) for name in names]
-    values = np.stack(columns, axis=1) if columns else np.empty((hours.size, 0))
-    return (int(hours[0]) if hours.size else 0), np.array(names, dtype=np.str_), values
+    return (int(hours[0]) if hours.size else 0), names, values
