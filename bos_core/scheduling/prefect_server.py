@@ -146,7 +146,8 @@ def check_address(host: str, port: int) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
         raise _bad("host", host, f"is not an address ({error.strerror})", "use 127.0.0.1") from None
-    if not ipaddress.ip_address(address[0]).is_loopback and not os.environ.get(AUTHENTICATION_VARIABLE):
+    local = ipaddress.ip_address(str(address[0])).is_loopback
+    if not local and not os.environ.get(AUTHENTICATION_VARIABLE):
         remedy = f"use 127.0.0.1, or set {AUTHENTICATION_VARIABLE}=user:password"
         raise _bad("host", host, "is open to the network and the server would ask for no password", remedy)
     with socket.socket(family, kind, protocol) as probe:

@@ -36,7 +36,7 @@ class Backoff:
     steady_s : float
         A child that lived this long starts anew at the first delay.
     crashes_max : int
-        So many crashes in a row end the service.
+        More crashes in a row than this end the service.
     """
 
     first_s: float = 1.0
