@@ -25,9 +25,7 @@ class GraphIndex(CheckedBlock):
     _block_type_slug = "bos-graph-index"
     _description = "Neo4j server that keeps BOS's graph of tasks, data and grid elements. Optional."
 
-    url: str = Field(
-        title="Bolt URL", description="bolt://host:7687; bolt+s:// with TLS; neo4j:// for a cluster."
-    )
+    url: str = Field(title="Bolt URL", description="bolt://host:7687; bolt+s:// with TLS; neo4j:// for a cluster.")
     user: str = Field("neo4j", title="User")
     password: SecretStr = Field(SecretStr(""), title="Password")
     database: str = Field("neo4j", title="Database")
