@@ -137,7 +137,7 @@ class FlowWeights:
     voltage: float = 0.05
     tap: float = 0.05
     voltage_price: float = 50.0
-    loading_price: float = 5.0
+    loading_price: float = 1.0
     apparent: bool = False
 
 

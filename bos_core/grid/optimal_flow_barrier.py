@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,10 @@ from bos_core.grid.optimal_flow_branches import (
 
 _SHORTEN = 0.9995
 _HALVINGS = 6
-_DAMPING = 1e-10
+_SHIFTS = 30
+_LEAST_BARRIER = 0.01
+_DAMPING, _LIMIT_DAMPING = 1e-10, 1e-6
+"""Keep the curvature of active limits finite; that of flow limits spreads over two blocks and would cancel."""
 _COST_GRADIENT_MAX = 100.0
 _SLOPE_KEPT = 1e-9
 _PATTERNS_KEPT = 8
@@ -73,6 +76,7 @@ class BarrierOptions:
 
 COLD = BarrierOptions()
 WARM = BarrierOptions(slack_start=1e-2, barrier_start=1e-3)
+"""For a start that nearly solves the power flow."""
 
 
 def solve_flow(
@@ -80,6 +84,17 @@ def solve_flow(
 ) -> FlowAnswer:
     """Solve one optimal flow; an answer that is not `solved` says why in `reason`."""
     return _Barrier(flow, hour, weights, options).solve()
+
+
+def solve_from_power_flow(
+    flow: FlowNetwork, hour: FlowHour, weights: FlowWeights, iterations_max: int = COLD.iterations_max
+) -> FlowAnswer:
+    """Solve one optimal flow from a power-flow solution: a warm start first, a cold one if that fails."""
+    first = solve_flow(flow, hour, weights, replace(WARM, iterations_max=iterations_max))
+    if first.solved:
+        return first
+    second = solve_flow(flow, hour, weights, replace(COLD, iterations_max=iterations_max))
+    return replace(second, iterations=first.iterations + second.iterations)
 
 
 def _pattern(flow: FlowNetwork) -> BlockPattern:
@@ -100,6 +115,48 @@ class _Bounds:
     at: IntArray
     sign: FloatArray
     value: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Stacked variables, prices of the mismatch (2 bus,), and of each inequality slack, excess and multiplier."""
+
+    x: FloatArray
+    prices: FloatArray
+    slack: FloatArray
+    excess: FloatArray
+    mu: FloatArray
+
+    def stepped(self, step: _Point, primal: float, dual: float) -> _Point:
+        """Return the point after a step; the prices of the equations go with the variables."""
+        return _Point(
+            self.x + primal * step.x,
+            self.prices + primal * step.prices,
+            self.slack + primal * step.slack,
+            self.excess + primal * step.excess,
+            self.mu + dual * step.mu,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """Mismatch (2 bus,), inequalities h <= 0, slopes of the flow limits (branch, 2, 5)."""
+
+    mismatch: FloatArray
+    h: FloatArray
+    slope: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """Second-order pieces: branch Hessians and Jacobians, diagonal of the rest, demand slopes and curvature."""
+
+    hessian: FloatArray
+    jacobian: FloatArray
+    diagonal: FloatArray
+    slope_p: FloatArray
+    slope_q: FloatArray
+    bend: FloatArray
 
 
 class _Barrier:
@@ -128,6 +185,8 @@ class _Barrier:
         self.price = np.concatenate([np.full(n_limit, weights.loading_price), prices]) * self.scale
         self.soft = np.isfinite(self.price)
         self.n_limit = n_limit
+        self.damping = np.full(self.price.size, _DAMPING)
+        self.damping[:n_limit] = _LIMIT_DAMPING
 
     def _make_bounds(self) -> tuple[_Bounds, FloatArray]:
         hour, weights = self.hour, self.weights
@@ -166,8 +225,7 @@ class _Barrier:
         ratio[self.flow.tap_branch] = x[self.ratio]
         return ratio
 
-    def _evaluate(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the mismatch (2 bus,), the inequalities h <= 0, and the slopes of the flow limits."""
+    def _evaluate(self, x: FloatArray) -> _Values:
         flow, hour, n = self.flow, self.hour, self.n
         vm = x[self.vm]
         p = hour.p_linear * vm + hour.p_square * vm**2 - hour.p_pu - sum_at(flow.p_bus, x[self.p], n)
@@ -179,7 +237,7 @@ class _Barrier:
             self.limit, self.weights.apparent, excess, slope,
         )  # fmt: skip
         simple = self.bounds.sign * (x[self.bounds.at] - self.bounds.value)
-        return np.concatenate([p, q]), np.concatenate([excess[self.limited], simple]), slope
+        return _Values(np.concatenate([p, q]), np.concatenate([excess[self.limited], simple]), slope)
 
     def _objective_gradient(self, x: FloatArray) -> FloatArray:
         hour, weights = self.hour, self.weights
@@ -224,48 +282,90 @@ class _Barrier:
 
     def solve(self) -> FlowAnswer:
         """Iterate until the optimality conditions hold."""
-        options = self.options
+        gamma = self.options.barrier_start
         x = self._start()
-        mismatch, h, slope = self._evaluate(x)
-        prices = np.zeros(2 * self.n)
-        gamma = options.barrier_start
-        slack = np.maximum(-h, options.slack_start)
-        mu = np.minimum(gamma / slack, np.where(self.soft, 0.5 * self.price, np.inf))
-        room = np.where(self.soft, self.price - mu, np.inf)
-        excess = np.where(self.soft, np.maximum(h + slack, gamma / room), 0.0)
-        slack = np.where(self.soft, excess - h, slack)
+        values = self._evaluate(x)
+        point = self._first_point(x, values.h, gamma)
         iteration, reason, shift = 0, "", 0.0
         while True:
-            hessian, jacobian = self._branch_blocks(x, prices, mu, slack, excess)
-            gradient = self._gradient(x, prices, jacobian) + self._transposed(slope, mu)
-            self._hold(gradient)
-            gap = float(slack @ mu + excess[self.soft] @ (self.price - mu)[self.soft])
-            if self._converged(x, mismatch, h - excess, gradient, gap, slack, prices, mu):
+            blocks = self._branch_blocks(point)
+            if self._converged(point, values, blocks[1]):
                 break
-            if iteration == options.iterations_max:
+            if iteration == self.options.iterations_max:
                 reason = "iteration limit"
                 break
             iteration += 1
-            step = self._step(x, prices, mismatch, h, slope, slack, excess, mu, gamma, hessian, jacobian, shift)
-            if step is None:
+            found = self._step(point, values, gamma, blocks, shift)
+            if found is None:
                 reason = "no descent direction"
                 break
-            dx, d_prices, d_slack, d_excess, d_mu, shift = step
-            primal = min(_longest(slack, d_slack), _longest(excess[self.soft], d_excess[self.soft]))
-            dual = min(_longest(mu, d_mu), _longest((self.price - mu)[self.soft], -d_mu[self.soft]))
-            primal = self._search(
-                x, mismatch, h, slack, excess, dx, d_slack, d_excess, gamma, prices + d_prices, mu + d_mu, primal
-            )
-            x = x + primal * dx
-            slack, excess = slack + primal * d_slack, excess + primal * d_excess
-            prices, mu = prices + dual * d_prices, mu + dual * d_mu
-            if not np.isfinite(x).all() or np.abs(x[self.vm] - 1.0).max() > 1.5:
-                reason = "left the region of sensible voltages"
+            step, shift = found
+            soft = self.soft
+            primal = min(_longest(point.slack, step.slack), _longest(point.excess[soft], step.excess[soft]))
+            dual = min(_longest(point.mu, step.mu), _longest((self.price - point.mu)[soft], -step.mu[soft]))
+            primal = self._search(point, values, step, gamma, primal)
+            point = point.stepped(step, primal, dual)
+            if not np.isfinite(point.x).all():
+                reason = "lost in numbers that are not finite"
                 break
-            gap = float(slack @ mu + excess[self.soft] @ (self.price - mu)[self.soft])
-            gamma = max(options.centering * gap / (mu.size + int(self.soft.sum())), 0.01 * options.tolerance)
-            mismatch, h, slope = self._evaluate(x)
-        return self._answer(x, iteration, reason)
+            least = _LEAST_BARRIER * self.options.tolerance
+            gamma = max(self.options.centering * self._gap(point) / (point.mu.size + int(soft.sum())), least)
+            values = self._evaluate(point.x)
+        return self._answer(point.x, iteration, reason)
+
+    def _first_point(self, x: FloatArray, h: FloatArray, gamma: float) -> _Point:
+        """Return slacks and multipliers for a start; a soft limit that is passed starts with its excess."""
+        soft = self.soft
+        slack = np.maximum(-h, self.options.slack_start)
+        mu = np.minimum(gamma / slack, np.where(soft, 0.5 * self.price, np.inf))
+        room = np.where(soft, self.price - mu, np.inf)
+        excess = np.where(soft, np.maximum(h + slack, gamma / room), 0.0)
+        return _Point(x, np.zeros(2 * self.n), np.where(soft, excess - h, slack), excess, mu)
+
+    def _gap(self, point: _Point) -> float:
+        soft = self.soft
+        return float(point.slack @ point.mu + point.excess[soft] @ (self.price - point.mu)[soft])
+
+    def _converged(self, point: _Point, values: _Values, jacobian: FloatArray) -> bool:
+        gradient = self._gradient(point, jacobian) + self._transposed(values.slope, point.mu)
+        self._hold(gradient)
+        tolerance, size = self.options.tolerance, 1 + float(np.abs(point.x).max())
+        violation = float((values.h - point.excess).max(initial=0.0))
+        feasible = max(float(np.abs(values.mismatch).max()), violation) <= tolerance * size
+        largest = max(float(np.abs(point.prices).max()), float(point.mu.max(initial=0.0)))
+        stationary = float(np.abs(gradient).max()) <= tolerance * (1 + largest)
+        return feasible and stationary and self._gap(point) <= 0.1 * tolerance * point.mu.size
+
+    def _search(self, point: _Point, values: _Values, step: _Point, gamma: float, longest: float) -> float:
+        """Return the step at which the exact penalty function falls enough, halving from the longest."""
+        soft = self.soft
+        multipliers = np.concatenate([point.prices + step.prices, point.mu + step.mu])
+        penalty = 1.2 * float(np.abs(multipliers).max())
+
+        def barrier(at: _Point) -> float:
+            logs = float(np.log(at.slack).sum() + np.log(at.excess[soft]).sum())
+            value: float = self._objective(at.x) * self.scale - gamma * logs
+            return value + float(self.price[soft] @ at.excess[soft])
+
+        def infeasible(at: _Point, found: _Values) -> float:
+            return float(np.abs(found.mismatch).sum() + np.abs(found.h - at.excess + at.slack).sum())
+
+        off = infeasible(point, values)
+        before = barrier(point) + penalty * off
+        slope = (
+            float(self._objective_gradient(point.x) @ step.x)
+            + float(self.price[soft] @ step.excess[soft])
+            - gamma * float((step.slack / point.slack).sum() + (step.excess[soft] / point.excess[soft]).sum())
+            - penalty * off
+        )
+        length = longest
+        for _ in range(_HALVINGS):
+            trial = point.stepped(step, length, 0.0)
+            after = barrier(trial) + penalty * infeasible(trial, self._evaluate(trial.x))
+            if after <= before + 1e-4 * length * min(slope, 0.0) + 1e-10 * abs(before):
+                break
+            length *= 0.5
+        return length
 
     def _objective(self, x: FloatArray) -> float:
         hour, weights = self.hour, self.weights
@@ -277,85 +377,21 @@ class _Barrier:
             + hour.p_cost_square @ x[self.p] ** 2
         )
 
-    def _search(
-        self,
-        x: FloatArray,
-        mismatch: FloatArray,
-        h: FloatArray,
-        slack: FloatArray,
-        excess: FloatArray,
-        dx: FloatArray,
-        d_slack: FloatArray,
-        d_excess: FloatArray,
-        gamma: float,
-        prices: FloatArray,
-        mu: FloatArray,
-        longest: float,
-    ) -> float:
-        """Return the step at which the exact penalty function falls enough, halving from the longest."""
-        soft = self.soft
-        penalty = 1.2 * max(float(np.abs(prices).max()), float(np.abs(mu).max(initial=0.0)))
-
-        def barrier(x: FloatArray, slack: FloatArray, excess: FloatArray) -> float:
-            logs = float(np.log(slack).sum() + np.log(excess[soft]).sum())
-            return self._objective(x) * self.scale + float(self.price[soft] @ excess[soft] - gamma * logs)
-
-        def off(mismatch: FloatArray, h: FloatArray, slack: FloatArray, excess: FloatArray) -> float:
-            return float(np.abs(mismatch).sum() + np.abs(h - excess + slack).sum())
-
-        infeasible = off(mismatch, h, slack, excess)
-        before = barrier(x, slack, excess) + penalty * infeasible
-        slope = (
-            float(self._objective_gradient(x) @ dx)
-            + float(self.price[soft] @ d_excess[soft])
-            - gamma * float((d_slack / slack).sum() + (d_excess[soft] / excess[soft]).sum())
-            - penalty * infeasible
-        )
-        step = longest
-        for _ in range(_HALVINGS):
-            trial, trial_slack, trial_excess = x + step * dx, slack + step * d_slack, excess + step * d_excess
-            new_mismatch, new_h, _ = self._evaluate(trial)
-            after = barrier(trial, trial_slack, trial_excess) + penalty * off(
-                new_mismatch, new_h, trial_slack, trial_excess
-            )
-            if after <= before + 1e-4 * step * min(slope, 0.0) + 1e-10 * abs(before):
-                break
-            step *= 0.5
-        return step
-
-    def _converged(
-        self,
-        x: FloatArray,
-        mismatch: FloatArray,
-        violation: FloatArray,
-        gradient: FloatArray,
-        gap: float,
-        slack: FloatArray,
-        prices: FloatArray,
-        mu: FloatArray,
-    ) -> bool:
-        tolerance = self.options.tolerance
-        size = 1 + float(np.abs(x).max())
-        feasible = max(float(np.abs(mismatch).max()), float(violation.max(initial=0.0))) <= tolerance * size
-        stationary = np.abs(gradient).max() <= tolerance * (1 + max(np.abs(prices).max(), mu.max(initial=0.0)))
-        complementary = gap <= 0.1 * tolerance * mu.size
-        return bool(feasible and stationary and complementary and slack.min(initial=1.0) > 0)
-
-    def _curvature(self, mu: FloatArray, slack: FloatArray, excess: FloatArray) -> FloatArray:
-        room = np.where(self.soft, self.price - mu, 1.0)
-        curvature: FloatArray = 1.0 / (slack / mu + np.where(self.soft, excess / room, 0.0) + _DAMPING)
+    def _curvature(self, point: _Point) -> FloatArray:
+        room = np.where(self.soft, self.price - point.mu, 1.0)
+        give = point.slack / point.mu + np.where(self.soft, point.excess / room, 0.0)
+        curvature: FloatArray = 1.0 / (give + self.damping)
         return curvature
 
-    def _branch_blocks(
-        self, x: FloatArray, prices: FloatArray, mu: FloatArray, slack: FloatArray, excess: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        flow, n = self.flow, self.n
+    def _branch_blocks(self, point: _Point) -> tuple[FloatArray, FloatArray]:
+        """Return the local Hessians and Jacobians of the branches."""
+        flow, n, x = self.flow, self.n, point.x
         hessian, jacobian = np.empty((flow.n_branch, 5, 5)), np.empty((flow.n_branch, 4, 5))
-        curvature = self._curvature(mu, slack, excess)
         assemble_branches(
             flow.from_bus, flow.to_bus, self.hour.coefficient, self._full_ratio(x), self.tap, x[self.vm],
-            x[self.va], prices[:n], prices[n:], self.limit, self.weights.apparent, self._limit_array(mu),
-            self._limit_array(curvature), flow.reference, hessian, jacobian,
+            x[self.va], point.prices[:n], point.prices[n:], self.limit, self.weights.apparent,
+            self._limit_array(point.mu), self._limit_array(self._curvature(point)), flow.reference, hessian,
+            jacobian,
         )  # fmt: skip
         return hessian, jacobian
 
@@ -363,11 +399,11 @@ class _Barrier:
         hour, vm = self.hour, x[self.vm]
         return hour.p_linear + 2 * hour.p_square * vm, hour.q_linear + 2 * hour.q_square * vm
 
-    def _gradient(self, x: FloatArray, prices: FloatArray, jacobian: FloatArray) -> FloatArray:
+    def _gradient(self, point: _Point, jacobian: FloatArray) -> FloatArray:
         """Return the gradient of objective + prices x mismatch."""
-        flow, n = self.flow, self.n
+        flow, n, x = self.flow, self.n, point.x
         gradient = self._objective_gradient(x)
-        price_p, price_q = prices[:n], prices[n:]
+        price_p, price_q = point.prices[:n], point.prices[n:]
         ends = np.stack(
             [price_p[flow.from_bus], price_q[flow.from_bus], price_p[flow.to_bus], price_q[flow.to_bus]], 1
         )
@@ -393,105 +429,76 @@ class _Barrier:
             gradient[self.balance] = 0.0
 
     def _step(
-        self,
-        x: FloatArray,
-        prices: FloatArray,
-        mismatch: FloatArray,
-        h: FloatArray,
-        slope: FloatArray,
-        slack: FloatArray,
-        excess: FloatArray,
-        mu: FloatArray,
-        gamma: float,
-        hessian: FloatArray,
-        jacobian: FloatArray,
-        shift: float,
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, float] | None:
+        self, point: _Point, values: _Values, gamma: float, blocks: tuple[FloatArray, FloatArray], shift: float
+    ) -> tuple[_Point, float] | None:
         """Return the Newton step of all variables, and the shift that the inertia needed."""
-        room = np.where(self.soft, self.price - mu, 1.0)
-        curvature = self._curvature(mu, slack, excess)
-        target = h + gamma / mu - np.where(self.soft, gamma / room, 0.0)
-        residual = self._gradient(x, prices, jacobian) + self._transposed(slope, mu + curvature * target)
+        hour, n, soft = self.hour, self.n, self.soft
+        x, slack, excess, mu = point.x, point.slack, point.excess, point.mu
+        room, curvature = np.where(soft, self.price - mu, 1.0), self._curvature(point)
+        target = values.h + gamma / mu - np.where(soft, gamma / room, 0.0)
+        residual = self._gradient(point, blocks[1]) + self._transposed(values.slope, mu + curvature * target)
         self._hold(residual)
         diagonal = sum_at(self.bounds.at, curvature[self.n_limit :], self.n_x)
         diagonal[self.vm] += 2 * self.weights.voltage * self.scale
         diagonal[self.ratio] += 2 * self.weights.tap * self.scale
-        diagonal[self.p] += 2 * self.hour.p_cost_square * self.scale
+        diagonal[self.p] += 2 * hour.p_cost_square * self.scale + _SLOPE_KEPT
         diagonal[self.q] += _SLOPE_KEPT
-        diagonal[self.p] += _SLOPE_KEPT
-        slope_p, slope_q = self._demand_slope(x)
-        bend = 2 * (prices[: self.n] * self.hour.p_square + prices[self.n :] * self.hour.q_square)
-        solved = self._newton(residual, mismatch, diagonal, slope_p, slope_q, bend, hessian, jacobian, shift)
+        bend = 2 * (point.prices[:n] * hour.p_square + point.prices[n:] * hour.q_square)
+        matrix = _Matrix(*blocks, diagonal, *self._demand_slope(x), bend)
+        solved = self._newton(residual, values.mismatch, matrix, shift)
         if solved is None:
             return None
         dx, d_prices, shift = solved
-        d_mu = curvature * (self._forward(slope, dx) + target)
+        d_mu = curvature * (self._forward(values.slope, dx) + target)
         d_slack = gamma / mu - slack - slack / mu * d_mu
-        d_excess = np.where(self.soft, gamma / room - excess + excess / room * d_mu, 0.0)
-        return dx, d_prices, d_slack, d_excess, d_mu, shift
+        d_excess = np.where(soft, gamma / room - excess + excess / room * d_mu, 0.0)
+        return _Point(dx, d_prices, d_slack, d_excess, d_mu), shift
 
     def _newton(
-        self,
-        residual: FloatArray,
-        mismatch: FloatArray,
-        diagonal: FloatArray,
-        slope_p: FloatArray,
-        slope_q: FloatArray,
-        bend: FloatArray,
-        hessian: FloatArray,
-        jacobian: FloatArray,
-        shift: float,
+        self, residual: FloatArray, mismatch: FloatArray, matrix: _Matrix, shift: float
     ) -> tuple[FloatArray, FloatArray, float] | None:
         """Factorize with the right inertia and solve for (dx, change of prices)."""
         flow, pattern, n = self.flow, self.pattern, self.n
         blocks = np.empty((n, 4, 4))
         trial, last = 0.0, shift
-        for _ in range(30):
-            self._own_blocks(blocks, diagonal, slope_p, slope_q, bend, trial)
+        for _ in range(_SHIFTS):
+            self._own_blocks(blocks, matrix, trial)
             beside = np.zeros((int(pattern.first[-1]), 4, 4))
             tap_row, tap_pivot = np.zeros((flow.tap_branch.size, 8)), np.ones(flow.tap_branch.size)
-            wrong = fill_blocks(
-                flow.from_bus, flow.to_bus, self.tap, diagonal[self.ratio] + trial, pattern.branch_block,
-                pattern.branch_flipped, hessian, jacobian, blocks, beside, tap_row, tap_pivot,
+            eliminated = fill_blocks(
+                flow.from_bus, flow.to_bus, self.tap, matrix.diagonal[self.ratio] + trial, pattern.branch_block,
+                pattern.branch_flipped, matrix.hessian, matrix.jacobian, blocks, beside, tap_row, tap_pivot,
             )  # fmt: skip
             factor, factor_beside = blocks.copy(), beside.copy()
             negative = factorize(
                 pattern.order, pattern.first, pattern.row, pattern.first_target, pattern.target, factor,
                 factor_beside,
             )  # fmt: skip
-            if negative == 2 * n and wrong == 0:
+            if negative >= 0 and negative + eliminated == 2 * n:
                 break
             trial = max(1e-4, last / 3) if trial == 0.0 else 8 * trial
             last = 0.0
         else:
             return None
-        right = self._right_side(residual, mismatch, diagonal, tap_row, tap_pivot)
+        right = self._right_side(residual, mismatch, matrix.diagonal, tap_row, tap_pivot)
         y = right.copy()
         solve_blocks(pattern.order, pattern.first, pattern.row, factor, factor_beside, y)
-        for _ in range(1):
-            rest = right - multiply_blocks(
-                flow.from_bus, flow.to_bus, pattern.branch_block, pattern.branch_flipped, blocks, beside, y
-            )
-            solve_blocks(pattern.order, pattern.first, pattern.row, factor, factor_beside, rest)
-            y += rest
-        return *self._unpack(y, residual, diagonal, tap_row, tap_pivot), trial
+        rest = right - multiply_blocks(
+            flow.from_bus, flow.to_bus, pattern.branch_block, pattern.branch_flipped, blocks, beside, y
+        )
+        solve_blocks(pattern.order, pattern.first, pattern.row, factor, factor_beside, rest)
+        y += rest
+        return *self._unpack(y, residual, matrix.diagonal, tap_row, tap_pivot), trial
 
-    def _own_blocks(
-        self,
-        blocks: FloatArray,
-        diagonal: FloatArray,
-        slope_p: FloatArray,
-        slope_q: FloatArray,
-        bend: FloatArray,
-        shift: float,
-    ) -> None:
+    def _own_blocks(self, blocks: FloatArray, matrix: _Matrix, shift: float) -> None:
         """Start the diagonal blocks with everything that is not a branch."""
+        diagonal = matrix.diagonal
         flow, n, ref = self.flow, self.n, self.flow.reference
         blocks[:] = 0.0
         blocks[:, 0, 0] = shift
-        blocks[:, 1, 1] = diagonal[self.vm] + bend + shift
-        blocks[:, 1, 2] = blocks[:, 2, 1] = slope_p
-        blocks[:, 1, 3] = blocks[:, 3, 1] = slope_q
+        blocks[:, 1, 1] = diagonal[self.vm] + matrix.bend + shift
+        blocks[:, 1, 2] = blocks[:, 2, 1] = matrix.slope_p
+        blocks[:, 1, 3] = blocks[:, 3, 1] = matrix.slope_q
         blocks[:, 2, 2] = -sum_at(flow.p_bus[self.p_free], 1.0 / diagonal[self.p][self.p_free], n)
         blocks[:, 3, 3] = -sum_at(flow.q_bus[self.q_free], 1.0 / diagonal[self.q][self.q_free], n)
         if self.hour.balanced:

@@ -18,7 +18,16 @@ from bos_core.grid.branch_models import tap_turn
 from bos_core.grid.elimination import Elimination, eliminate
 from bos_core.grid.injections import UNLIMITED_MVAR, BusInjections, bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
-from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights, branch_coefficients
+from bos_core.grid.optimal_flow import (
+    I2_FROM,
+    I2_TO,
+    FlowAnswer,
+    FlowHour,
+    FlowNetwork,
+    FlowWeights,
+    branch_coefficients,
+    branch_quantities,
+)
 
 OPTIMAL, SOFT, POWER_FLOW_ONLY, DIVERGED = 0, 1, 2, 3
 EXCESS_TOLERANCE = 1e-4
@@ -132,21 +141,30 @@ class ReactiveDispatch:
             start = self._power_flow(state, enforce=False, flat=True)
         if start.outcome == power_flow.CONVERGED:
             state = self._balanced(self._written(state, start), state, start.p_slack_pu.sum())
-        first = self._solve(state, free=True)
-        if not first.solved:
-            return self._plain(given, first.iterations)
-        state, balance = self._rounded(state, first), first.balance_pu
-        answer, iterations = first, first.iterations
-        for limits in (False, True):
-            state = self._balanced(state, state, balance)
-            answer = self._solve(state, free=False, limits=limits)
+        iterations, limits = 0, False
+        for free in (True, False):
+            answer, limits = self._stage(state, free, limits)
             iterations += answer.iterations
             if not answer.solved:
                 return self._plain(given, iterations)
-            state, balance = replace(state, vm_pu=answer.vm, va_rad=answer.va), answer.balance_pu
-            if not (self._loading(state) > self.limits.loading_max + EXCESS_TOLERANCE).any():
-                break
+            state = self._rounded(state, answer) if free else replace(state, vm_pu=answer.vm, va_rad=answer.va)
+            state = self._balanced(state, state, answer.balance_pu)
         return self._confirmed(given, self._with_set_points(given, state, answer), iterations)
+
+    def _stage(self, state: Snapshot, free: bool, limits: bool) -> tuple[FlowAnswer, bool]:
+        """Solve without loading limits, and again with them where one is passed or was before.
+
+        Where only the solution without limits exists, it is the answer: what it overloads is counted as excess.
+        """
+        answer = self._solve(state, free=free, limits=False) if not limits else None
+        if answer is not None and (not answer.solved or not self._overloads(state, answer)):
+            return answer, False
+        limited = self._solve(state, free=free, limits=True)
+        if limited.solved:
+            before = answer.iterations if answer is not None else 0
+            return replace(limited, iterations=limited.iterations + before), True
+        fallback = answer if answer is not None else self._solve(state, free=free, limits=False)
+        return replace(fallback, iterations=limited.iterations + fallback.iterations), False
 
     # --- parts of an hour
 
@@ -248,6 +266,17 @@ class ReactiveDispatch:
         total = total + sum_by_bus(grid.hvdc.from_bus, state.hvdc_q_from_mvar, grid.network.n_bus)
         total = total + sum_by_bus(grid.hvdc.to_bus, state.hvdc_q_to_mvar, grid.network.n_bus)
         return np.asarray(total[self.q_bus] / grid.network.base_mva)
+
+    def _overloads(self, state: Snapshot, answer: FlowAnswer) -> bool:
+        """Return whether an answer loads any branch above its limit."""
+        flow = branch_quantities(
+            self.flow, branch_coefficients(power_flow.network_at(self.grid, state)), answer.vm, answer.va,
+            answer.inverse_ratio,
+        )  # fmt: skip
+        network, limit = self.grid.network, self.limits.loading_max + EXCESS_TOLERANCE
+        at_from = np.sqrt(np.maximum(flow[:, I2_FROM], 0.0)) * answer.inverse_ratio / network.i_max_from_pu
+        at_to = np.sqrt(np.maximum(flow[:, I2_TO], 0.0)) / network.i_max_to_pu
+        return bool((np.maximum(at_from, at_to) > limit).any())
 
     def _rounded(self, state: Snapshot, answer: FlowAnswer) -> Snapshot:
         """Return the state at the nearest tap positions and shunt steps."""

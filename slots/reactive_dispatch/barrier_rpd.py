@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights
-from bos_core.grid.optimal_flow_barrier import BarrierOptions, solve_flow
+from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.objects.contracts import ProgramManifest
 from slots.reactive_dispatch.choices import ReactiveParameters, dispatch
 from slots.reactive_dispatch.contract import Inputs, Outputs
@@ -35,9 +35,8 @@ MANIFEST = ProgramManifest(
 
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Dispatch every hour of the block."""
-    options = BarrierOptions(iterations_max=parameters.iterations_max)
 
     def solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
-        return solve_flow(flow, hour, weights, options)
+        return solve_from_power_flow(flow, hour, weights, parameters.iterations_max)
 
     return dispatch(inputs, parameters, solve)

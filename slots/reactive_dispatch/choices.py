@@ -19,9 +19,9 @@ class ReactiveParameters(ProgramParameters):
     """Weight of the squared voltage deviations (p.u. squared), against losses in units of 100 MW."""
     tap_weight: float = Field(0.05, ge=0, le=1e3)
     """Weight of the squared moves of transformer ratios; keeps taps from moving without effect."""
-    voltage_price: float = Field(50.0, ge=1, le=1e5)
+    voltage_price: float = Field(50.0, ge=1, le=1e4)
     """Price of 1 p.u. outside a voltage limit, in units of 100 MW."""
-    loading_price: float = Field(5.0, ge=0.1, le=1e5)
+    loading_price: float = Field(1.0, ge=0.01, le=10)
     """Price of a (current / limit) squared above 1 by 1, in units of 100 MW."""
     optimise_taps: bool = True
     """Whether transformer taps are decided; otherwise they stay as given."""

@@ -15,7 +15,7 @@ from bos_core.grid.model import FloatArray, IntArray, Snapshot, stack
 from bos_core.grid.n1 import DIVERGED as OUTAGE_DIVERGED
 from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights
-from bos_core.grid.optimal_flow_barrier import solve_flow
+from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import OPTIMAL, SOFT, Limits, ReactiveDispatch, ReactiveOptions
 from bos_core.grid.schedule import production_cost_eur_per_h
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
@@ -371,7 +371,7 @@ class _Tools:
         """Dispatch reactive power within the tighter limits; active power stays."""
 
         def solver(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
-            return solve_flow(flow, hour, weights)
+            return solve_from_power_flow(flow, hour, weights)
 
         dispatch = ReactiveDispatch(
             self.grid,

@@ -19,6 +19,7 @@ PUBLISHED = {
     "case30_ieee": 8.2085e3,
     "case118_ieee": 9.7214e4,
     "case300_ieee": 5.6522e5,
+    "case588_sdet": 3.1314e5,
 }
 WEIGHTS = FlowWeights(balance=0.0, voltage=0.0, tap=0.0, voltage_price=np.inf, loading_price=np.inf, apparent=True)
 
