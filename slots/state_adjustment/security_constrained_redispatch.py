@@ -39,6 +39,8 @@ _LOADING_TOLERANCE = 1e-4
 _VOLTAGE_TOLERANCE = 1e-4
 _VOLTAGE_ROUNDS = 2
 _DIVERGED_EXCESS = 10.0
+_LEAST_IMPROVEMENT = 0.01
+"""A round that takes away less than this share of the excess is the last."""
 _BALANCE_PASSES = 3
 _BALANCE_TOLERANCE_MW = 0.01
 _NO_PAIRS = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
@@ -174,10 +176,13 @@ class _Tools:
             trial = _Hour(solved, SECURE, number, residual, best.shed_mw + move.shed_mw, check)
             known, now = self._known(trial, known), self._score(check)
             logger.debug("round %d: excess %.4f, then %.4f", number, score, now)
-            if now < score:
-                best, score = trial, now
-            else:
+            if now >= score:
                 trust *= 0.5
+                continue
+            enough = score - now < _LEAST_IMPROVEMENT * score
+            best, score = trial, now
+            if enough:
+                break
         return best
 
     def _with_better_voltages(self, best: _Hour, low: FloatArray, high: FloatArray) -> _Hour:
