@@ -27,6 +27,7 @@ from flows.steps import STEPS
 
 LEASE_S = 120.0
 _LOG_LINES_MAX = 2_000
+_LOG_PERIOD_S = 2.0
 
 _log = logging.getLogger("bos")
 
@@ -163,6 +164,7 @@ class _LedgerHandler(logging.Handler):
         self.addFilter(ContextFilter())
         self._ledger, self._context, self._task, self._attempt = ledger, context, record, attempt
         self._lines: list[LogLine] = []
+        self._written_s = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._lines) < _LOG_LINES_MAX:
@@ -179,9 +181,12 @@ class _LedgerHandler(logging.Handler):
                 )
             )
 
+        if time.monotonic() - self._written_s > _LOG_PERIOD_S:
+            self.write()
+
     def write(self) -> None:
-        self._ledger.log(self._lines)
-        self._lines = []
+        lines, self._lines, self._written_s = self._lines, [], time.monotonic()
+        self._ledger.log(lines)
 
 
 @contextmanager
