@@ -53,7 +53,8 @@ class Outputs:
     """Adjusted states (AC-solved) and what could not be removed, with its minimum relaxation.
 
     Outcome: 0 the program expects N-1 to hold, 1 some limits had to be relaxed (listed), 2 the adjusted state
-    does not converge and the given one is returned. Final truth is the re-verification.
+    does not converge and the given one is returned. Final truth is the re-verification. An outage without a
+    solution is listed as relaxed with branch and bus -1 and the amount 0.
     """
 
     states: Snapshot
