@@ -1,0 +1,196 @@
+"""Laws that every power flow obeys, on a small grid with every kind of device."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bos_core.grid.elimination import eliminate, factorize, substitute
+from bos_core.grid.injections import bus_injections, hvdc_injections, share_q, sum_by_bus
+from bos_core.grid.model import Grid, Network, Snapshot, stack
+from bos_core.grid.power_flow import CONVERGED, DIVERGED, dc_start, network_at, participation, solve, solve_hours
+from bos_core.objects.contracts import check
+from slots.power_flow import newton
+from slots.power_flow.contract import CONTRACT, Inputs
+
+Case = tuple[Grid, Snapshot]
+
+
+def relabelled(network: Network, order: np.ndarray) -> Network:
+    """Number the buses so that new bus k is old bus order[k]."""
+    new = np.argsort(order)
+    buses = ("bus_id", "bus_name", "base_kv", "vm_pu_min", "vm_pu_max", "g_shunt_pu", "b_shunt_pu")
+    return replace(
+        network,
+        **{name: getattr(network, name)[order] for name in (*buses, "longitude_deg", "latitude_deg")},
+        slack=int(new[network.slack]),
+        from_bus=new[network.from_bus],
+        to_bus=new[network.to_bus],
+    )
+
+
+def gap_at_buses(grid: Grid, snapshot: Snapshot) -> np.ndarray:
+    """Kirchhoff: what all devices put into each bus, less what flows into the network, p.u."""
+    v = snapshot.vm_pu * np.exp(1j * snapshot.va_rad)
+    flow = v * np.conj(network_at(grid, snapshot).admittance_matrix() @ v)
+    vm = snapshot.vm_pu
+    free = replace(
+        snapshot,
+        unit_vm_set_pu=np.full(grid.units.n, np.nan),
+        svg_vm_set_pu=np.full(grid.svgs.bus.size, np.nan),
+    )
+    given = bus_injections(grid, free)
+    p = given.p_pu - given.p_current_pu * vm - given.p_impedance_pu * vm**2
+    fixed = np.bincount(grid.svgs.bus, snapshot.svg_q_mvar, 8) + np.bincount(
+        grid.units.bus, snapshot.unit_q_mvar, 8
+    )
+    q_slack = fixed[grid.network.slack] / 100.0
+    q = given.q_pu - given.q_current_pu * vm - given.q_impedance_pu * vm**2
+    slack = grid.network.slack
+    q[slack] = q_slack - (-snapshot.hvdc_q_from_mvar[0] / 100.0 if slack == 0 else 0.0)
+    return (p + 1j * q) - flow
+
+
+@pytest.mark.parametrize("enforce", [False, True])
+@pytest.mark.parametrize("load", [0.4, 1.0, 1.5])
+@pytest.mark.parametrize("distributed", [False, True])
+def test_devices_balance_at_every_bus(
+    spur_case: Callable[..., Case], enforce: bool, load: float, distributed: bool
+) -> None:
+    grid, snapshot = spur_case(load=load)
+    result = solve_hours(grid, snapshot.block(), enforce_q_limits=enforce, distributed_slack=distributed)
+    assert result.outcome[0] == CONVERGED
+    assert np.abs(gap_at_buses(grid, result.states.hour(0))).max() < 1e-8
+    p_before = snapshot.unit_p_mw.sum()
+    assert result.states.unit_p_mw.sum() - p_before == pytest.approx(result.slack_p_mw[0], abs=1e-9)
+
+
+def test_voltage_is_held_or_the_reactive_limit_is(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case(load=1.5)
+    given = bus_injections(grid, snapshot)
+    solution = solve(network_at(grid, snapshot), given)
+    assert solution.outcome == CONVERGED
+    controlled = given.voltage_control & (np.arange(8) != grid.network.slack)
+    held = controlled & (solution.q_state == 0)
+    np.testing.assert_allclose(solution.vm_pu[held], given.vm_set_pu[held], atol=1e-12)
+    assert (solution.q_control_pu[held] <= given.q_pu_max[held] + 2e-6).all()
+    assert (solution.q_control_pu[held] >= given.q_pu_min[held] - 2e-6).all()
+    top = controlled & (solution.q_state > 0)
+    assert top.any()
+    np.testing.assert_allclose(solution.q_control_pu[top], given.q_pu_max[top], atol=1e-8)
+    assert (solution.vm_pu[top] <= given.vm_set_pu[top] + 1e-6).all()
+
+
+def test_control_returns_when_it_can(spur_case: Callable[..., Case]) -> None:
+    """Start at a limit that the solution does not need: the answer is that of a fresh start."""
+    grid, snapshot = spur_case(load=0.9)
+    network = network_at(grid, snapshot)
+    given = bus_injections(grid, snapshot)
+    fresh = solve(network, given)
+    poor = solve(network, given, 0.8 * dc_start(network, given))
+    np.testing.assert_allclose(poor.vm_pu, fresh.vm_pu, atol=1e-8)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(8)), load=st.floats(0.3, 1.4))
+def test_relabelling_buses_changes_nothing(spur_case: Callable[..., Case], order: list[int], load: float) -> None:
+    grid, snapshot = spur_case(load=load)
+    network, given = network_at(grid, snapshot), bus_injections(grid, snapshot)
+    a = solve(network, given)
+    by = np.array(order)
+    moved = type(given)(**{name: getattr(given, name)[by] for name in given.__dataclass_fields__})
+    b = solve(relabelled(network, by), moved)
+    np.testing.assert_allclose(b.vm_pu, a.vm_pu[by], atol=1e-7)
+    np.testing.assert_allclose(b.va_rad, a.va_rad[by], atol=1e-7)
+    assert (b.q_state == a.q_state[by]).all()
+
+
+def test_hours_do_not_depend_on_their_block(spur_case: Callable[..., Case]) -> None:
+    hours = [spur_case(load=load)[1] for load in (0.5, 1.0, 1.3)]
+    grid = spur_case()[0]
+    together = solve_hours(grid, stack(hours)).states
+    alone = solve_hours(grid, hours[2].block()).states
+    for name in alone.__dataclass_fields__:
+        assert np.array_equal(getattr(together, name)[2], getattr(alone, name)[0], equal_nan=True), name
+
+
+def test_solution_is_a_fixed_point(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    first = solve_hours(grid, snapshot.block())
+    again = solve_hours(grid, first.states)
+    assert abs(again.slack_p_mw[0]) < 1e-5
+    np.testing.assert_allclose(again.states.vm_pu, first.states.vm_pu, atol=1e-8)
+
+
+def test_distributed_slack_shares_by_size(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    weights = participation(grid, snapshot)
+    solution = solve(network_at(grid, snapshot), bus_injections(grid, snapshot), participation=weights)
+    assert solution.outcome == CONVERGED
+    share = solution.p_slack_pu / solution.p_slack_pu.sum()
+    np.testing.assert_allclose(share, weights / weights.sum(), atol=1e-6)
+
+
+def test_taps_and_shunts_of_the_hour_count(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    moved = replace(snapshot, tap=np.array([5]), shunt_step=np.array([3]))
+    result = solve_hours(grid, stack([snapshot, moved]))
+    assert (result.outcome == CONVERGED).all()
+    assert np.abs(gap_at_buses(grid, result.states.hour(1))).max() < 1e-8
+    assert not np.allclose(result.states.vm_pu[0], result.states.vm_pu[1])
+
+
+def test_diverged_hour_says_so_and_keeps_its_start(spur_case: Callable[..., Case]) -> None:
+    grid, good = spur_case()
+    bad = spur_case(load=9.0)[1]
+    inputs = Inputs(grid, stack([good, bad]))
+    outputs = newton.run(inputs, newton.Parameters())
+    assert outputs.outcome.tolist() == [CONVERGED, DIVERGED]
+    np.testing.assert_array_equal(outputs.states.vm_pu[1], bad.vm_pu)
+    assert check(outputs) == []
+    assert CONTRACT.verify(inputs, outputs) == []
+
+
+def test_hvdc_receives_less_than_it_sends(spur_case: Callable[..., Case]) -> None:
+    hvdc = spur_case()[0].hvdc
+    for p in (40.0, -40.0):
+        at_from, at_to = hvdc_injections(hvdc, np.array([p]))
+        sent, received = (-at_from, at_to) if p > 0 else (-at_to, at_from)
+        assert sent[0] == 40.0
+        assert received[0] == pytest.approx(40.0 * 0.97 - 0.5)
+
+
+def test_shared_reactive_power_adds_up_and_keeps_ranges(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    given = bus_injections(grid, snapshot)
+    q = 0.3 * given.q_pu_min + 0.7 * given.q_pu_max
+    unit_q, svg_q, _, _ = share_q(grid, snapshot, q)
+    controlling = snapshot.unit_on & np.isfinite(snapshot.unit_vm_set_pu)
+    total = sum_by_bus(grid.units.bus, np.where(controlling, unit_q, 0.0), 8)
+    total += sum_by_bus(grid.svgs.bus, svg_q, 8)
+    np.testing.assert_allclose(total, np.where(given.voltage_control, q, 0.0) * 100.0, atol=1e-9)
+    assert (unit_q[controlling] <= grid.units.q_mvar_max[controlling] + 1e-9).all()
+    np.testing.assert_array_equal(unit_q[6:], snapshot.unit_q_mvar[6:])
+    assert unit_q[4] == 0.0
+
+
+def test_elimination_solves_like_a_dense_solver(spur_case: Callable[..., Case]) -> None:
+    elimination = eliminate(spur_case()[0].network)
+    pattern, n = elimination.pattern, 8
+    rng = np.random.default_rng(3)
+    blocks = rng.normal(size=(pattern.y_column.size, 4))
+    blocks[pattern.y_diagonal] += [8.0, 0.0, 0.0, 8.0]
+    dense = np.zeros((2 * n, 2 * n))
+    for i in range(n):
+        for k in range(pattern.y_ptr[i], pattern.y_ptr[i + 1]):
+            j = pattern.y_column[k]
+            dense[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = blocks[k].reshape(2, 2)
+    x = rng.normal(size=(n, 2))
+    expected = np.linalg.solve(dense, x.ravel()).reshape(n, 2)
+    factors = elimination.new_factors()
+    assert factorize(pattern, blocks, factors, np.empty((n, 4)))
+    substitute(pattern, factors, x)
+    np.testing.assert_allclose(x, expected, rtol=1e-9, atol=1e-12)
