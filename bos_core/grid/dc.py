@@ -146,7 +146,7 @@ def dc_flow(network: Network, injection_mw: FloatArray) -> FloatArray:
     return DcModel.of(network).flow_mw(injection_mw)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _bridges(start: IntArray, neighbour: IntArray, edge: IntArray, n_edge: int) -> BoolArray:
     """Tarjan's bridges by an explicit stack over the adjacency of a multigraph."""
     n = start.size - 1

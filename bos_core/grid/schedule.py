@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Units
 
@@ -261,3 +262,84 @@ def production_cost_eur_per_h(
         rest[:, there] -= part
     lost = np.where(units.variable & on, np.minimum(available_mw, units.p_mw_max) - p_mw, 0.0)
     return np.asarray(cost + np.maximum(lost, 0.0) * units.curtailment_eur_per_mwh)
+
+
+@njit(cache=True)
+def _cheapest(price: FloatArray, known: IntArray, on: bool, lasted: int, min_up: int, min_down: int) -> BoolArray:
+    """Dynamic programme over (off or on, periods in that state); minimum times count in periods."""
+    n = price.size
+    size = max(min_up, min_down)
+    least = np.array([min_down, min_up])
+    cost = np.full((2, size + 1), np.inf)
+    came = np.full((n, 2, size + 1), -1, np.int64)
+    if lasted > 0:
+        cost[int(on), min(lasted, least[int(on)])] = 0.0
+    else:
+        cost[0, least[0]] = cost[1, least[1]] = 0.0
+    for t in range(n):
+        after = np.full((2, size + 1), np.inf)
+        for state in range(2):
+            for k in range(1, least[state] + 1):
+                if cost[state, k] == np.inf:
+                    continue
+                for target in range(2):
+                    if (known[t] >= 0 and known[t] != target) or (target != state and k < least[state]):
+                        continue
+                    place = min(k + 1, least[state]) if target == state else 1
+                    value = cost[state, k] + (price[t] if target == 1 else 0.0)
+                    if value < after[target, place]:
+                        after[target, place] = value
+                        came[t, target, place] = state * (size + 1) + k
+        cost = after
+    path = np.zeros(n, np.bool_)
+    best = int(np.argmin(cost.ravel()))
+    if cost.ravel()[best] == np.inf:
+        return path[:0]
+    for t in range(n - 1, -1, -1):
+        state = best // (size + 1)
+        path[t] = state == 1
+        best = came[t, state, best % (size + 1)]
+    return path
+
+
+def cheapest_schedule(
+    price: FloatArray,
+    known: IntArray,
+    initial_on: BoolArray,
+    initial_periods: IntArray,
+    min_up: IntArray,
+    min_down: IntArray,
+) -> BoolArray:
+    """Return the commitment of least ``sum(price * on)`` that keeps all minimum times, exactly, (period, unit).
+
+    Parameters
+    ----------
+    price : (period, unit)
+        What it costs to be on; negative where being on is wanted.
+    known : (period, unit)
+        1 on, 0 off, -1 free.
+    initial_on : (unit,)
+    initial_periods : (unit,)
+        Periods already in that state; 0 = no history, both states are possible.
+    min_up, min_down : (unit,)
+        In periods, at least 1.
+
+    Raises
+    ------
+    ValueError
+        A unit's known periods contradict its minimum times.
+    """
+    found = np.zeros(price.shape, bool)
+    for i in range(price.shape[1]):
+        path = _cheapest(
+            np.ascontiguousarray(price[:, i]),
+            np.ascontiguousarray(known[:, i]),
+            bool(initial_on[i]),
+            int(initial_periods[i]),
+            int(min_up[i]),
+            int(min_down[i]),
+        )
+        if path.size != price.shape[0]:
+            raise ValueError(f"unit {i}: the known commitment contradicts its minimum times")
+        found[:, i] = path
+    return found

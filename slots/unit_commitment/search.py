@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bos_core.grid.model import FloatArray, IntArray
+from bos_core.grid.schedule import cheapest_schedule
 from bos_core.objects.errors import ProgramError
 from slots.linear_model import LinearModel, Session, Solution
 from slots.unit_commitment.contract import Inputs, Outputs
 from slots.unit_commitment.horizon import Horizon, relative_gap
-from slots.unit_commitment.rounding import rounded_commitment
 from slots.unit_commitment.switches import SwitchRules, best_switches, switched
 
 log = logging.getLogger(__name__)
@@ -135,13 +135,15 @@ class Search:
         if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
             best = self._whole(best, relaxed.objective)
         if best is None:
-            best = self._rounded(relaxed)
-        if best is None:
             raise ProgramError("no commitment found, not even a rounded one; keep this input and report it")
         return best
 
     def _dive(self, relaxed: Solution) -> FloatArray:
-        """Round the relaxation step by step, solving after each; returns values of the binaries."""
+        """Round the relaxation step by step, solving after each; returns values of the binaries.
+
+        Roundings of one step may contradict each other's minimum times: then the nearest schedule that keeps
+        them is taken, which also ends the dive.
+        """
         value = relaxed.x[self.binary]
         fixed = np.zeros(self.binary.size, bool)
         while True:
@@ -159,11 +161,29 @@ class Search:
             fixed |= up | down
             solution = self.session.solve_relaxation()
             if not solution.found:
+                self.fallback = "the last steps of the dive were replaced by rounding with mended minimum times"
                 break
             value = solution.x[self.binary]
             self._add_violated(solution.x)
         self._release(self.binary)
-        return np.round(value)
+        return self._nearest(value)
+
+    def _nearest(self, value: FloatArray) -> FloatArray:
+        """Return the whole commitment nearest to relaxed binaries that keeps all minimum times."""
+        free, inputs = self.horizon.free, self.horizon.inputs
+        relaxed = np.zeros(self.model.n_column)
+        relaxed[self.binary] = value
+        lasted = -(-np.abs(inputs.initial_h[free.unit]) // inputs.period_h)
+        on = cheapest_schedule(
+            0.5 - relaxed[free.u],
+            np.where(free.range.first_stop_barred & (np.arange(free.shape[0]) == 0)[:, None], 1, free.known),
+            free.initial_on > 0,
+            np.zeros(free.unit.size, np.int64) if inputs.free_start else np.maximum(lasted, 1),
+            free.min_up,
+            free.min_down,
+        )
+        relaxed[free.u] = on
+        return relaxed[self.binary]
 
     def _switch(self, best: _Best) -> _Best:
         """Try switches that the dispatch's prices promise to pay; halve the batch when it does not pay."""
@@ -176,11 +196,13 @@ class Search:
             min_down=free.min_down,
             first_stop_barred=free.range.first_stop_barred,
         )
-        batch, start = 8, 0
+        batch = 8
+        failed: set[tuple[int, int, int, bool]] = set()
         for round_ in range(self.limits.switch_rounds_max):
             on = best.solution.x[free.u] > 0.5
             least = max(self.limits.gap * abs(best.objective), 1.0) / 100
-            found = best_switches(on, best.solution.column_dual[free.u], rules, least)[start : start + batch]
+            promising = best_switches(on, best.solution.column_dual[free.u], rules, least)
+            found = [s for s in promising if s.key not in failed][:batch]
             if not found or best.gap <= self.limits.gap:
                 break
             values = np.zeros(self.model.n_column)
@@ -189,11 +211,11 @@ class Search:
             better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
             log.debug("switches %d: %d promise %.0f, better: %s", round_, len(found), found[0].gain_eur, better)
             if tried is not None and better:
-                best, batch, start = tried, batch * 2, 0
+                best, batch = tried, batch * 2
             elif batch > 1:
                 batch //= 2
             else:
-                start += 1
+                failed.add(found[0].key)
         return best
 
     def _whole(self, best: _Best | None, bound: float) -> _Best | None:
@@ -208,16 +230,6 @@ class Search:
         if not candidates:
             return None
         return _Best(min(candidates, key=lambda c: c.objective).solution, bound)
-
-    def _rounded(self, relaxed: Solution) -> _Best | None:
-        """Round the relaxation and mend its minimum times: the last resort."""
-        self.fallback = "rounded relaxation with mended minimum times; the integer search found nothing"
-        log.warning("unit commitment: %s", self.fallback)
-        u = relaxed.x[self.horizon.free.u]
-        on = rounded_commitment(u, self.horizon.free)
-        values = np.zeros(self.model.n_column)
-        values[self.horizon.free.u] = on
-        return self._dispatch(values[self.binary], relaxed.objective)
 
     def _dispatch(self, commitment: FloatArray, bound: float) -> _Best | None:
         """Solve the rest with the binaries fixed, with all branch limits that matter; None if impossible."""

@@ -27,6 +27,11 @@ class Switch:
     stop: int
     on: bool
 
+    @property
+    def key(self) -> tuple[int, int, int, bool]:
+        """What identifies the change."""
+        return self.unit, self.first, self.stop, self.on
+
 
 @dataclass(frozen=True, eq=False)
 class SwitchRules:
