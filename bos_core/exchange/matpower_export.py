@@ -196,8 +196,8 @@ def _costs(grid: Grid, count: int) -> FloatArray:
         eur = units.no_load_eur_per_h[k] + prices[0] * start + np.r_[0.0, np.cumsum(steps * prices)]
         rows[k, 3] = p.size
         rows[k, 4 : 4 + 2 * p.size : 2], rows[k, 5 : 5 + 2 * p.size : 2] = p, eur
-    warm = np.flatnonzero(np.r_[True, np.diff(units.start_unit) > 0]) if units.start_unit.size else []
-    rows[units.start_unit[warm], 1] = units.start_eur[warm]
+    _, hottest = np.unique(units.start_unit, return_index=True)
+    rows[units.start_unit[hottest], 1] = units.start_eur[hottest]
     rows[: units.n, 2] = units.shutdown_eur
     return rows
 

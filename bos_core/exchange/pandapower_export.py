@@ -169,10 +169,10 @@ class _Writer:
             in_service=self._live("transformer"),
             df=np.where(limited & (rated > 0), rated, 1.0),
             max_loading_percent=c["loading_max"] * 100.0,
-            tap_side=np.where(side == "", None, side),
+            tap_side=_or_none(side == "", side),
             tap_pos=_whole(tap),
             **_tap_columns(c),
-            tap_changer_type=np.where(side == "", None, np.where(c["tap_phase_shifter"], "Ideal", "Ratio")),
+            tap_changer_type=_or_none(side == "", np.where(c["tap_phase_shifter"], "Ideal", "Ratio")),
         )
         self.branch.update(zip(c["id"].tolist(), (("t", k) for k in index), strict=True))
         free = np.isinf(c["i_max_from_ka"])
@@ -223,7 +223,7 @@ class _Writer:
             **columns,
         )
 
-    def _add_shunts(self, names: list[str], bus: NDArray[np.int64], y_mva: ComplexArray) -> None:
+    def _add_shunts(self, names: list[str], bus: NDArray[np.int64], y_mva: NDArray[Any]) -> None:
         self._put(
             "shunt",
             bus=bus,
@@ -267,11 +267,11 @@ class _Writer:
             i0_percent=np.abs(y) / own * 100.0,
             shift_mv_degree=c["shift_medium_deg"],
             shift_lv_degree=c["shift_low_deg"],
-            tap_side=np.where(side == "", None, side),
+            tap_side=_or_none(side == "", side),
             tap_pos=_whole(self._state("transformer3", "tap", MISSING_INT)),
             **_tap_columns(c),
             tap_at_star_point=c["tap_at_star_point"],
-            tap_changer_type=np.where(side == "", None, "Ratio"),
+            tap_changer_type=_or_none(side == "", np.full(side.size, "Ratio")),
             loss_side=[SIDES[p] for p in place.tolist()],
             in_service=self._live("transformer3"),
         )
@@ -462,26 +462,55 @@ class _Writer:
         )
 
     def _hvdc(self) -> None:
+        """Write HVDC lines; pandapower's dcline always controls both voltages, else fixed infeeds stand for it."""
         c = self.columns["hvdc"]
         vm = {end: self._state("hvdc", f"vm_{end}_set_pu", np.nan) for end in ("from", "to")}
-        free = np.isnan(vm["from"]) | np.isnan(vm["to"])
-        if free.any():
-            what = "without voltage control: pandapower's dcline controls both ends, here at 1 p.u."
-            self.notes.append(Note("hvdc", int(free.sum()), what))
+        sent, live = self._state("hvdc", "p_mw", 0.0), self._live("hvdc")
+        controls = np.isfinite(vm["from"]) & np.isfinite(vm["to"])
+        names = np.array(self._names(c["id"]), dtype=object)
+        k = np.flatnonzero(controls)
         self._put(
             "dcline",
-            name=self._names(c["id"]),
-            from_bus=self._at(c["from_bus"]),
-            to_bus=self._at(c["to_bus"]),
-            p_mw=self._state("hvdc", "p_mw", 0.0),
-            loss_percent=c["loss_percent"],
-            loss_mw=c["loss_mw"],
-            vm_from_pu=np.nan_to_num(vm["from"], nan=1.0),
-            vm_to_pu=np.nan_to_num(vm["to"], nan=1.0),
-            max_p_mw=c["p_mw_max"],
-            **{f"{b}_q_{e}_mvar": c[f"q_{e}_mvar_{b}"] for b in ("min", "max") for e in ("from", "to")},
-            in_service=self._live("hvdc"),
+            name=names[k],
+            from_bus=self._at(c["from_bus"])[k],
+            to_bus=self._at(c["to_bus"])[k],
+            p_mw=sent[k],
+            loss_percent=c["loss_percent"][k],
+            loss_mw=c["loss_mw"][k],
+            vm_from_pu=vm["from"][k],
+            vm_to_pu=vm["to"][k],
+            max_p_mw=c["p_mw_max"][k],
+            **{f"{b}_q_{e}_mvar": c[f"q_{e}_mvar_{b}"][k] for b in ("min", "max") for e in ("from", "to")},
+            in_service=live[k],
         )
+        k = np.flatnonzero(~controls)
+        if not k.size:
+            return
+        self.notes.append(Note("hvdc", k.size, "without control of both voltages: two fixed infeeds"))
+        received = np.abs(sent) * (1.0 - c["loss_percent"] / 100.0) - c["loss_mw"]
+        forward = sent >= 0
+        for end, power in (
+            ("from", np.where(forward, -sent, received)),
+            ("to", np.where(forward, received, sent)),
+        ):
+            self._put(
+                "sgen",
+                name=[f"{n} ({end})" for n in names[k]],
+                bus=self._at(c[f"{end}_bus"])[k],
+                p_mw=power[k],
+                q_mvar=self._state("hvdc", f"q_{end}_mvar", 0.0)[k],
+                scaling=1.0,
+                type="imp",
+                current_source=True,
+                in_service=live[k],
+            )
+
+
+def _or_none(empty: NDArray[np.bool_], words: NDArray[Any]) -> NDArray[Any]:
+    """Return words as objects, None where empty."""
+    found = words.astype(object)
+    found[empty] = None
+    return found
 
 
 def _whole(values: NDArray[Any]) -> FloatArray:

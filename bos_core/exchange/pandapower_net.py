@@ -168,13 +168,15 @@ class NetReader:
                 strict=True,
             )
         )
+        low, high = (self.column("bus", f"{b}_vm_pu", np.nan) for b in ("min", "max"))
         ids = self.tables.add(
             "bus",
             frame.index,
             self.names("bus"),
             base_kv=self.column("bus", "vn_kv", np.nan),
-            vm_pu_min=self.column("bus", "min_vm_pu", np.nan),
-            vm_pu_max=self.column("bus", "max_vm_pu", np.nan),
+            # 0 and 2 p.u. are pandapower's fillers for "no limit".
+            vm_pu_min=np.where(low > 0.0, low, np.nan),
+            vm_pu_max=np.where(high < 2.0, high, np.nan),
             slack=[b in slack for b in frame.index],
             longitude_deg=longitude,
             latitude_deg=latitude,

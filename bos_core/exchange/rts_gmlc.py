@@ -378,7 +378,10 @@ def _thermal_cost(row: dict[str, Any]) -> OwnCost:
     """Return cost from heat rates: average up to the first output point, incremental beyond (BTU/kWh)."""
 
     def number(name: str) -> float:
-        return float(pd.to_numeric(row.get(name), errors="coerce"))
+        try:
+            return float(row.get(name, np.nan))
+        except ValueError:
+            return float("nan")
 
     price, vom, size = number("Fuel Price $/MMBTU"), number("VOM"), number("PMax MW")
     points = [number(f"Output_pct_{k}") * size for k in range(5)]
@@ -390,7 +393,8 @@ def _thermal_cost(row: dict[str, Any]) -> OwnCost:
     ]
     at_low = number("HR_avg_0") * points[0] * price / 1000.0 + vom * points[0]
     no_load = at_low - (segments[0][2] * points[0] if segments else 0.0)
-    starts, before = [], -1.0
+    starts: list[tuple[int, float]] = []
+    before = -1.0
     for word, hours in (
         ("Hot", 1.0),
         ("Warm", number("Start Time Warm Hr")),

@@ -46,9 +46,7 @@ def read_simbench(code: str) -> TableBuilder:
     # The package reads every code with "no_sw" too but does not list all of them.
     if code.replace("-no_sw", "-sw") not in {c.replace("-no_sw", "-sw") for c in known}:
         close = [c for c in known if c.split("-")[1:3] == code.split("-")[1:3]][:5]
-        hint = (
-            f"use one of {', '.join(close)}" if close else "list them with simbench.collect_all_simbench_codes()"
-        )
+        hint = f"use one of {', '.join(close or known[:5])}"
         raise FormatError((Finding("grid", (code,), "is not a SimBench code", hint),))
     return read_simbench_net(simbench.get_simbench_net(code), code)
 

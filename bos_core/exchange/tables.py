@@ -198,8 +198,8 @@ class TableBuilder:
         self.put("cost_segment", **dict(zip(names, zip(*flat, strict=True), strict=True)))
         starts = [(d, *s) for d, cost in self._costs.items() for s in cost.starts or ()]
         if starts:
-            names = ("device", "off_h_min", "cost_eur")
-            self.put("start_cost", **dict(zip(names, zip(*starts, strict=True), strict=True)))
+            device, off, eur = zip(*starts, strict=True)
+            self.put("start_cost", device=device, off_h_min=off, cost_eur=eur)
 
     def _with_own_costs(self, table: str, rows: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Take the rows of devices with costs of their own out of, or write them into, the cost tables."""

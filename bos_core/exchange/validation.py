@@ -131,8 +131,9 @@ def _schema(name: str, table: pa.Table) -> list[Finding]:
 def _nulls(check: TableCheck, name: str) -> None:
     for column in TABLES[name].columns:
         values = check.tables[name].column(column.name)
-        if not column.nullable and values.null_count:
-            bad = np.asarray(pc.is_null(values).to_numpy(zero_copy_only=False), dtype=bool)
+        lost = pc.is_null(values, nan_is_null=pa.types.is_floating(column.type))
+        if not column.nullable and pc.any(lost).as_py():
+            bad = np.asarray(lost.to_numpy(zero_copy_only=False), dtype=bool)
             missing = "is missing or NaN" if pa.types.is_floating(column.type) else "is missing"
             check.report(name, bad, f"{column.name} {missing}", f"give {column.name} ({column.doc})", column.name)
 
@@ -144,8 +145,8 @@ def _duplicates(check: TableCheck, name: str) -> None:
     keys = [check.columns[name][k].tolist() for k in key]
     seen: dict[tuple[Any, ...], int] = {}
     bad = np.zeros(check.size(name), bool)
-    for row, key in enumerate(zip(*keys, strict=True)):
-        bad[row] = seen.setdefault(key, row) != row
+    for row, values in enumerate(zip(*keys, strict=True)):
+        bad[row] = seen.setdefault(values, row) != row
     check.report(name, bad, "is defined more than once", "keep one row each")
 
 
@@ -255,9 +256,7 @@ def _set_points(check: TableCheck) -> None:
     missing = unit["voltage_control"] & (row >= 0) & state["in_service"][row] & np.isnan(vm)
     check.report("unit", missing, "controls its voltage without a set point", "give vm_set_pu", "vm_set_pu")
     odd = np.isfinite(vm) & ((vm < 0.5) | (vm > 1.5))
-    check.report(
-        "unit", odd, "voltage set point is not between 0.5 and 1.5", "give vm_set_pu per unit", "vm_set_pu"
-    )
+    check.report("unit", odd, "vm_set_pu is not between 0.5 and 1.5", "give it per unit of base_kv", "vm_set_pu")
     known = np.flatnonzero(np.isfinite(vm))
     first: dict[str, float] = {}
     bad = np.zeros(vm.size, bool)

@@ -213,7 +213,7 @@ class BranchReader:
             + np.deg2rad(np.nan_to_num(t.real("transformer", "shift_deg"))),
             i_max_from_pu=_unrated(limit),
             i_max_to_pu=_unrated(limit / by_rating * nominal * self.kv(to) / kv_to),
-            in_service=service & self._live(f) & self._live(to),
+            in_service=service,
             tap=np.where(has_tap, tap, MISSING_INT),
             tap_min=t.whole("transformer", "tap_min"),
             tap_max=t.whole("transformer", "tap_max"),
@@ -263,10 +263,7 @@ class BranchReader:
         rated = t.real("transformer3", f"rated_{winding}_mva") / self.base_mva
         ratio = np.abs(turn) if is_high else (high_kv / self.kv(high)) / to_kv / np.abs(turn)
         shift = np.zeros(ids.size) if is_high else np.deg2rad(t.real("transformer3", f"shift_{winding}_deg"))
-        limit_star, limit_outer = (
-            _unrated(rated * self.kv(high) / high_kv),
-            _unrated(rated * self.kv(outer) / rated_kv),
-        )
+        limit = _unrated(rated * self.kv(outer) / rated_kv)
         changes = mine & ~at_star
         return branches_of(
             id=np.char.add(ids, f":{winding}"),
@@ -282,9 +279,9 @@ class BranchReader:
             b_to_pu=y_to.imag,
             ratio=ratio,
             shift_rad=shift + np.angle(turn) * (1.0 if is_high else -1.0),
-            i_max_from_pu=limit_outer if is_high else limit_star,
-            i_max_to_pu=limit_star if is_high else limit_outer,
-            in_service=service & self._live(outer),
+            i_max_from_pu=limit if is_high else np.inf,
+            i_max_to_pu=np.inf if is_high else limit,
+            in_service=service,
             tap=np.where(changes, tap, MISSING_INT),
             tap_min=t.whole("transformer3", "tap_min"),
             tap_max=t.whole("transformer3", "tap_max"),
@@ -323,7 +320,7 @@ class BranchReader:
             i_max_from_pu=rated,
             i_max_to_pu=rated,
             outage_candidate=~t.flag("equivalent_branch", "fictitious"),
-            in_service=self.state(ids)[0] & self._live(f) & self._live(to),
+            in_service=self.state(ids)[0],
         )
 
     def switches(self) -> tuple[Branches, IntArray, IntArray, StrArray, IntArray]:

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bos_core.grid.branch_models import Branches, BranchReader, joined
 from bos_core.grid.columns import Columns, in_service_of
-from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, IntArray, StrArray
+from bos_core.grid.model import BoolArray, BranchKind, ComplexArray, FloatArray, IntArray, StrArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +91,11 @@ def _open_ends(
                 elif branches.from_bus[row] == bus:
                     open_from[row] = True
     known = (branches.from_bus >= 0) & (branches.to_bus >= 0)
-    open_from |= ~live[branches.from_bus]
-    open_to |= ~live[branches.to_bus]
-    keep = branches.in_service & known & ~(open_from & open_to)
+    dead_from, dead_to = ~live[branches.from_bus] & ~open_from, ~live[branches.to_bus] & ~open_to
+    lost = (branches.kind != BranchKind.LINE) & (dead_from | dead_to)
+    open_from |= dead_from
+    open_to |= dead_to
+    keep = branches.in_service & known & ~lost & ~(open_from & open_to)
     return replace(branches, open_from=open_from, open_to=open_to).choose(keep)
 
 
