@@ -17,6 +17,7 @@ test: $(STAMP)  ## everything that CI runs
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(VENV)/bin/python -m bos_core.grid.compile_kernels
 	touch $(STAMP)
 
 clean:

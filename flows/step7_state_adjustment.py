@@ -25,6 +25,8 @@ from slots.n1_verification.contract import Outputs as VerificationOutputs
 from slots.state_adjustment.contract import Inputs, Outputs
 
 _BASE_CASE = -1
+BASE_TOLERANCE = 1e-4
+"""A base-case loading this far above 1 is rounding of set points."""
 
 
 def plan(run: StepRun) -> list[Task]:
@@ -56,16 +58,15 @@ def plan(run: StepRun) -> list[Task]:
 
 
 def failing_hours(run: StepRun) -> IntArray:
-    """Return the hours with a violation after a contingency, an overload in the base case, or a divergence."""
-    trace = verified_by(run)
+    """Return the hours with a new or worsened violation after an outage, an overload before any, or a divergence."""
+    trace, step = verified_by(run), "n1_verification"
     results = run.workspace.results
-    pairs = results.table(
-        trace, "n1_verification", "pairs", ["hour", "outcome", "overloaded", "voltage_violations"]
-    )
-    outcome = pairs["outcome"].to_numpy()
-    bad = (pairs["overloaded"].to_numpy() > 0) | (pairs["voltage_violations"].to_numpy() > 0)
-    bad |= outcome == N1_DIVERGED
-    return np.unique(pairs["hour"].to_numpy()[bad])
+    diverged = results.table(trace, step, "pairs", ["hour"], [("outcome", "==", N1_DIVERGED)])
+    found = [diverged["hour"].to_numpy()]
+    found += [results.table(trace, step, name, ["hour"])["hour"].to_numpy() for name in ("overloads", "voltages")]
+    hours, _, loading = hourly_rows(results.table(trace, step, "base_loading"))
+    found.append(hours[(loading > 1.0 + BASE_TOLERANCE).any(axis=1)])
+    return np.unique(np.concatenate(found))
 
 
 def verified_by(run: StepRun) -> str:
@@ -140,7 +141,7 @@ def _violations(job: Job, hours: IntArray) -> dict[str, np.ndarray]:
     base = results.table(trace, "n1_verification", "base_loading", filters=wanted)
     loading = hourly_rows(base)[2]
     grid, _ = job.read().grid()
-    base_hour, base_branch = np.nonzero(loading > 1.0 + 1e-6)
+    base_hour, base_branch = np.nonzero(loading > 1.0 + BASE_TOLERANCE)
     rated = np.isfinite(np.minimum(grid.network.i_max_from_pu, grid.network.i_max_to_pu))[base_branch]
     base_hour, base_branch = base_hour[rated], base_branch[rated]
     return {

@@ -55,6 +55,8 @@ STAGES: Mapping[str, str] = {
 CONTINGENCIES_SHOWN = 100
 WORST_SHOWN = 20
 VIOLATIONS_LISTED = 2_000
+BASE_TOLERANCE = 1e-4
+"""A base-case loading this far above its limit is rounding of set points."""
 _FIRST_DAY = dt.datetime(2016, 1, 1)
 _LEAP_DAY_HOUR = 59 * 24
 
@@ -451,17 +453,25 @@ class _Collector:
                 "islanded": int(classes[ISLANDED]),
                 "diverged": int(classes[DIVERGED]),
             },
-            violations_before=self.violating_pairs(before),
-            violations_after=self.violating_pairs(after) if adjusted else None,
+            violations_before=self.violating_pairs(
+                before, self.table("n1_verification", "overloads"), self.table("n1_verification", "voltages")
+            ),
+            violations_after=self.violating_pairs(after, self.overloads(), self.voltages()) if adjusted else None,
             worst=self.worst(after),
             monitored=self.monitored(),
             remaining=None if left is None else tuple(left[:VIOLATIONS_LISTED]),
         )
 
-    def violating_pairs(self, pairs: pa.Table) -> IntArray:
-        bad = (pairs["overloaded"].to_numpy() > 0) | (pairs["voltage_violations"].to_numpy() > 0)
-        bad |= pairs["outcome"].to_numpy() == DIVERGED
-        return np.bincount(pairs["hour"].to_numpy()[bad] - self.start, minlength=self.hours)
+    def violating_pairs(self, pairs: pa.Table, overloads: pa.Table | None, voltages: pa.Table | None) -> IntArray:
+        """Count pairs by hour that diverged or have a violation that is new or worse than before the outage."""
+        keys = [pairs.filter(pc.equal(pairs["outcome"], DIVERGED)).select(["hour", "contingency"])]
+        for table in (overloads, voltages):
+            if table is not None:
+                keys.append(table.select(["hour", "contingency"]))
+        hour = np.concatenate([k["hour"].to_numpy() for k in keys])
+        contingency = np.concatenate([k["contingency"].to_numpy() for k in keys])
+        unique = np.unique(np.stack([hour, contingency]), axis=1)
+        return np.bincount(unique[0] - self.start, minlength=self.hours)
 
     def worst(self, pairs: pa.Table) -> tuple[Pair, ...]:
         severity = np.nan_to_num(pairs["loading_max"].to_numpy(), nan=np.inf)
@@ -571,12 +581,26 @@ class _Collector:
                     relaxation=relaxed.get((row["hour"], row["contingency"], -1, row["bus"]), np.nan),
                 )
             )
+        found += self.base_overloads()
         diverged = pairs.filter(pc.equal(pairs["outcome"], DIVERGED)).slice(0, VIOLATIONS_LISTED)
         for hour, contingency in zip(
             diverged["hour"].to_pylist(), diverged["contingency"].to_pylist(), strict=True
         ):
             found.append(Violation(hour - self.start, str(branch[contingency]), "", "diverged"))
         return found
+
+    def base_overloads(self) -> list[Violation]:
+        """Return overloads before any outage, in the last verified states."""
+        loading = self.branch_loading()
+        if loading is None:
+            return []
+        limit = self.limits.loading_max
+        hour, branch = np.nonzero(np.nan_to_num(loading) > limit + BASE_TOLERANCE)
+        names = self.grid.network.branch_name
+        return [
+            Violation(int(h), BASE_CASE, str(names[b]), "overload", float(loading[h, b]), float(limit[b]))
+            for h, b in zip(hour, branch, strict=True)
+        ]
 
     def relaxations(self) -> dict[tuple[int, int, int, int], float]:
         table = self.table("state_adjustment", "relaxed")

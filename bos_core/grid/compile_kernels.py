@@ -1,0 +1,68 @@
+"""Compile every kernel once, on a small grid, so that no run waits for it.
+
+Run it as ``python -m bos_core.grid.compile_kernels``.
+
+Compiled code is cached beside the sources; workers that start later only load it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bos_core.grid.model import Grid, Snapshot
+from bos_core.grid.n1 import Criteria, verify_outages
+from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights
+from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
+from bos_core.grid.optimal_flow_reactive import Limits, ReactiveOptions, dispatch_block
+from bos_core.grid.power_flow import solve_hours
+from bos_core.grid.six_bus import six_bus
+
+
+def example_hour(grid: Grid) -> Snapshot:
+    """Return a feasible hour of a small grid: load at the even buses, units share it by size."""
+    units, loads, hvdc, svgs, storages = grid.units, grid.loads, grid.hvdc, grid.svgs, grid.storages
+    demand = np.full(loads.n, 0.3 * units.p_mw_max[~units.variable].sum() / max(loads.n, 1))
+    share = np.where(units.variable, 0.0, np.maximum(units.p_mw_max, 0.0))
+    none_hvdc, none_svg = np.full(hvdc.id.size, np.nan), np.full(svgs.id.size, np.nan)
+    network = grid.network
+    return Snapshot(
+        unit_on=np.ones(units.n, bool),
+        unit_p_mw=demand.sum() * share / share.sum(),
+        unit_q_mvar=np.zeros(units.n),
+        unit_vm_set_pu=np.where(units.voltage_control, 1.0, np.nan),
+        load_p_mw=demand,
+        load_q_mvar=0.2 * demand,
+        storage_p_mw=np.zeros(storages.id.size),
+        storage_q_mvar=np.zeros(storages.id.size),
+        svg_q_mvar=np.zeros(svgs.id.size),
+        svg_vm_set_pu=none_svg,
+        hvdc_p_mw=np.zeros(hvdc.id.size),
+        hvdc_q_from_mvar=np.zeros(hvdc.id.size),
+        hvdc_q_to_mvar=np.zeros(hvdc.id.size),
+        hvdc_vm_from_set_pu=none_hvdc,
+        hvdc_vm_to_set_pu=none_hvdc,
+        tap=network.tap,
+        shunt_step=grid.shunts.step,
+        vm_pu=np.ones(network.n_bus),
+        va_rad=np.zeros(network.n_bus),
+    )
+
+
+def main() -> None:
+    """Solve the example once with every compiled kernel."""
+    grid = six_bus()
+    network = grid.network
+    states = example_hour(grid).block()
+    solved = solve_hours(grid, states).states
+    low, high = np.full(network.n_bus, 0.9), np.full(network.n_bus, 1.1)
+    loading = np.ones(network.n_branch)
+    verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading))
+    dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), _solve)
+
+
+def _solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
+    return solve_from_power_flow(flow, hour, weights, 50)
+
+
+if __name__ == "__main__":
+    main()
