@@ -149,25 +149,28 @@ class Sensitivities:
         rows = np.concatenate([f, t, n + f, n + t])
         return sp.csr_matrix((values, (rows, np.tile(column, 4))), (2 * n, taps.size))
 
-    def branch_currents(self, branch: IntArray, at_from: BoolArray) -> Rows:
-        """Linearise the current magnitudes at one end of each branch, p.u.
+    def branch_currents(self, branch: IntArray, at_from: BoolArray, phase: ComplexArray | None = None) -> Rows:
+        """Linearise the current at one end of each branch along a phase, p.u.
 
         Parameters
         ----------
         branch : (row,) int
         at_from : (row,) bool
             Which end.
+        phase : (row,) complex, optional
+            Unit direction. The part of the current along it is nearly linear over long ways and never larger
+            than the magnitude; along the present phase (the default) its value is the magnitude and so is its
+            derivative. A limit on the magnitude wants several directions when reactive flows change much.
         """
-        return self._rows(self._branch_currents(branch, at_from))
+        return self._rows(self._branch_currents(branch, at_from, phase))
 
-    def _branch_currents(self, branch: IntArray, at_from: BoolArray) -> _Quantity:
+    def _branch_currents(self, branch: IntArray, at_from: BoolArray, phase: ComplexArray | None) -> _Quantity:
         n, v = self.network.n_bus, self.v_pu
         yff, yft, ytf, ytt = (y[branch] for y in self.network.branch_admittances())
         f, t = self.network.from_bus[branch], self.network.to_bus[branch]
         on_f, on_t = np.where(at_from, yff, ytf) * v[f], np.where(at_from, yft, ytt) * v[t]
         current = on_f + on_t
-        size = np.abs(current)
-        turn = np.conj(current) / np.maximum(size, 1e-12)
+        turn = np.conj(current / np.maximum(np.abs(current), 1e-12) if phase is None else phase)
         vm = np.abs(v)
         values = [(1j * on_f), (1j * on_t), on_f / vm[f], on_t / vm[t]]
         row = np.arange(branch.size)
@@ -187,7 +190,7 @@ class Sensitivities:
         end_f = np.where(at_from[own], step[0, tap], step[2, tap]) * v[f[own]]
         end_t = np.where(at_from[own], step[1, tap], step[3, tap]) * v[t[own]]
         direct = sp.csr_matrix(((turn[own] * (end_f + end_t)).real, (own, tap)), (branch.size, taps.size))
-        return _Quantity(size, gradient, direct)
+        return _Quantity((turn * current).real, gradient, direct)
 
     def voltages(self, bus: IntArray) -> Rows:
         """Linearise voltage magnitudes, p.u."""

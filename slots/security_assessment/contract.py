@@ -79,7 +79,8 @@ def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
 
 
 def _slack(grid: Grid) -> BoolArray:
-    return grid.units.bus == grid.network.slack
+    at_slack: BoolArray = grid.units.bus == grid.network.slack
+    return at_slack
 
 
 CONTRACT = SlotContract(

@@ -67,7 +67,7 @@ def _filled(grid: Grid, on: BoolArray, bottom: FloatArray, high: FloatArray, res
     order = np.lexsort((unit, price))
     before = np.cumsum(width[order]) - width[order]
     taken = np.clip(rest_mw - before, 0.0, width[order])
-    return np.bincount(unit[order], taken, grid.units.n)
+    return np.asarray(np.bincount(unit[order], taken, grid.units.n), dtype=np.float64)
 
 
 def segments_above(grid: Grid, bottom: FloatArray, high: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:

@@ -20,7 +20,8 @@ from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.security_assessment.assessment import Assessment, Assessor, Prices
 from slots.security_assessment.contract import Inputs, Outputs
 from slots.security_assessment.initial_state import merit_order_snapshot, with_set_points
-from slots.security_assessment.linear_step import LinearStep, Monitored, Settings
+from slots.security_assessment.linear_step import RedispatchProgram
+from slots.security_assessment.linearisation import Linearisation, Monitored, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Parameters(ProgramParameters):
     """Distance that the LP keeps from voltage limits."""
     reactive_margin: float = Field(0.005, ge=0, le=0.2)
     """Distance that the LP keeps from reactive limits, as a share of the range, at most 1 Mvar."""
+    move_eur_per_mwh: float = Field(5.0, ge=0)
+    """Price of moving a unit away from where it is, from the second round on."""
     vm_step_pu: float = Field(0.03, gt=0, le=0.2)
     """Largest change of a voltage set point in one round."""
     tap_steps: float = Field(4.0, ge=0)
@@ -74,8 +77,8 @@ MANIFEST = ProgramManifest(
 
 _REACH_MIN = 1e-3
 _SHRINK, _GROW = 0.3, 2.0
-_REPEATS = 3
-"""How often a step is repeated with the limits that it broke unseen, before the trust region shrinks."""
+_ATTEMPTS = 3
+"""Proposals within one trust region before it shrinks."""
 
 
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
@@ -104,7 +107,8 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         log.append(state)
     reach = 1.0
     for number in range(1, parameters.rounds_max + 1):
-        improved, reach = _round(assessor, state, parameters, reach)
+        move = 0.0 if number == 1 else parameters.move_eur_per_mwh
+        improved, reach = _round(assessor, state, _settings(parameters, move), parameters.watch_loading, reach)
         if improved is None:
             break
         gain = state.merit_eur_per_h - improved.merit_eur_per_h
@@ -113,8 +117,19 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         _report(number, assessor, state, reach)
         if gain <= parameters.gain_min * abs(state.merit_eur_per_h):
             break
-        reach = min(1.0, reach * _GROW)
     return _outputs(assessor, log, state.snapshot)
+
+
+def _settings(parameters: Parameters, move_eur_per_mwh: float) -> Settings:
+    return Settings(
+        parameters.loading_margin,
+        parameters.voltage_margin_pu,
+        parameters.reactive_margin,
+        move_eur_per_mwh,
+        parameters.vm_step_pu,
+        parameters.tap_steps,
+        parameters.candidates,
+    )
 
 
 def _solved(assessor: Assessor, snapshot: Snapshot) -> Assessment | None:
@@ -139,32 +154,35 @@ def _recovered(assessor: Assessor, start: Snapshot, parameters: Parameters) -> A
 
 
 def _round(
-    assessor: Assessor, state: Assessment, parameters: Parameters, reach: float
+    assessor: Assessor, state: Assessment, settings: Settings, watch_loading: float, reach: float
 ) -> tuple[Assessment | None, float]:
-    """Find a better state, or None; return the trust region that gave it."""
-    settings = Settings(
-        parameters.loading_margin,
-        parameters.voltage_margin_pu,
-        parameters.reactive_margin,
-        parameters.vm_step_pu,
-        parameters.tap_steps,
-        parameters.candidates,
-    )
-    step = LinearStep(assessor, state, settings)
+    """Find a better state, or None; return the trust region for the next round.
+
+    A proposal that the AC solution rejects is repeated with the limits that it broke unseen and with what the
+    linearisation missed (second-order correction), before the trust region shrinks.
+    """
+    step = Linearisation(assessor, state, settings)
     monitored = Monitored.nothing(state.network.n_branch, state.network.n_bus)
-    monitored.look(assessor, state, parameters.watch_loading)
-    repeats = 0
+    monitored.look(assessor, state, watch_loading)
+    step.watch(monitored)
+    first = True
     while reach >= _REACH_MIN:
-        step.watch(monitored)
-        trial = assessor.assess(step.propose(reach), warm=True)
-        if trial is not None and trial.merit_eur_per_h < state.merit_eur_per_h * (1 - 1e-9):
-            return trial, reach
-        known = monitored.size
-        if trial is not None:
+        error = np.zeros(step.limits().value.size)
+        for _ in range(_ATTEMPTS):
+            proposal = RedispatchProgram(step, reach, error).solve()
+            trial = assessor.assess(proposal.snapshot, warm=True)
+            if trial is None:
+                break
+            if trial.merit_eur_per_h < state.merit_eur_per_h * (1 - 1e-9):
+                return trial, min(1.0, reach * _GROW) if first else reach
+            first = False
+            error = step.measured(step.limits(), trial) - proposal.predicted
             monitored.look(assessor, trial, 1.0)
-        repeats += 1
-        if repeats > _REPEATS or monitored.size == known:
-            reach, repeats = reach * _SHRINK, 0
+            step.watch(monitored)
+            step.cut(trial)
+            error = np.concatenate([error, np.zeros(step.limits().value.size - error.size)])
+        reach *= _SHRINK
+        first = False
     return None, reach
 
 
