@@ -255,7 +255,7 @@ def _show_result(run: Any) -> None:
             f"{figures.hours_adjusted} hours"
         )
     if data.security is not None and data.security.remaining is not None:
-        out.print(violations(data.security.remaining))
+        out.print(violations(data.security.remaining, most=15))
     for warning in data.head.warnings:
         out.print(f"[yellow]note:[/] {_escaped(warning)}")
     out.print(f"run     {run.trace_id}")

@@ -58,7 +58,7 @@ def plan(run: StepRun) -> list[Task]:
 
 
 def failing_hours(run: StepRun) -> IntArray:
-    """Return the hours with a new or worsened violation after an outage, an overload before any, or a divergence."""
+    """Return the hours with a new or worsened violation, an overload before any outage, or a divergence."""
     trace, step = verified_by(run), "n1_verification"
     results = run.workspace.results
     diverged = results.table(trace, step, "pairs", ["hour"], [("outcome", "==", N1_DIVERGED)])
