@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bos_core.objects.errors import BosError, Finding, OptionError
@@ -110,7 +110,8 @@ class _Terminal:
     """Shows the progress of the steps in the terminal."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress, self._bars = progress, {}  # type: Progress, dict[str, TaskID]
+        self._progress = progress
+        self._bars: dict[str, TaskID] = {}
 
     def started(self, step: str, title: str, subtasks: int) -> None:
         self._bars[step] = self._progress.add_task(title, total=subtasks)
@@ -451,7 +452,7 @@ def trace(
     table = Table("step", "chunk", "attempt", "program", "digest", "input version", "outputs")
     for item in ledger.tasks(record.trace_id, step or None):
         low, high = item.parameters.get("start"), item.parameters.get("stop")
-        if hour is not None and low is not None and not low <= hour < high:
+        if hour is not None and low is not None and high is not None and not low <= hour < high:
             continue
         version = bos.workspace.scenarios.get(item.scenario_version)
         outputs = ledger.task_outputs(item.id)

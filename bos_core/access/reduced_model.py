@@ -239,7 +239,7 @@ def _running_sum(owner: IntArray, values: FloatArray) -> FloatArray:
     total = np.cumsum(values)
     first = np.flatnonzero(np.diff(owner, prepend=-1))
     base = np.concatenate([[0.0], total])[first]
-    return total - np.repeat(base, np.diff(np.append(first, owner.size)))
+    return np.asarray(total - np.repeat(base, np.diff(np.append(first, owner.size))))
 
 
 def _loads(grid: Grid, state: Snapshot) -> dict[str, pa.Table]:

@@ -127,10 +127,10 @@ class Network:
         turn = (self.ratio * np.exp(1j * self.shift_rad)).astype(np.complex128)
         shunt_from = (self.g_from_pu + 1j * self.b_from_pu).astype(np.complex128)
         shunt_to = (self.g_to_pu + 1j * self.b_to_pu).astype(np.complex128)
-        yff = np.add(series, shunt_from) / self.ratio**2
+        yff = np.asarray((series + shunt_from) / self.ratio**2, dtype=np.complex128)
         yft = -series / np.conj(turn)
         ytf = -series / turn
-        ytt = np.add(series, shunt_to)
+        ytt = np.asarray(series + shunt_to, dtype=np.complex128)
         return yff, yft, ytf, ytt
 
     def admittance_matrix(self) -> sp.csr_matrix:
