@@ -18,7 +18,7 @@ from bos_core.grid.model import FloatArray
 from bos_core.objects.errors import Finding, FormatError
 from bos_core.objects.ontology import HOURS_PER_YEAR
 
-CODE = re.compile(r"^1-[A-Za-z_]+-[a-z]+-[\w.]*-[012]-(sw|no_sw)$")
+CODE = re.compile(r"^1-[A-Za-z_]+-[a-z0-9]+-[\w.]*-[012]-(sw|no_sw)$")
 
 EQUIVALENT = re.compile(r"^(?P<inside>[A-Z]+[\d.]+)_(?P<outside>[A-Z]+[\d.]+)_eq$")
 """Subnet of an element that stands for a neighbouring subnet: ``HV1_MV1_eq`` = seen from HV1, subnets MV1.*."""

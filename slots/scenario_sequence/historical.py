@@ -20,7 +20,8 @@ MANIFEST = ProgramManifest(
     slot="scenario_sequence",
     version="1.0.0",
     title="Historical year",
-    description="Takes the historical profiles as they are (negative renewable infeed set to 0) and samples maintenance and forced outages of units.",
+    description="Takes the historical profiles as they are, negative renewable infeed set to 0, and samples "
+    "maintenance and forced outages of units.",
     parameters=Parameters,
     references=(
         "Grigg et al., The IEEE Reliability Test System-1996, IEEE Trans. Power Systems 14(3), 1999",

@@ -27,14 +27,15 @@ _TAP_MOVE_EUR = 5.0
 """Prices of moving what costs nothing: they keep it in place where a move does not help."""
 _START_SHARE = 0.5
 """A unit runs when the relaxed LP gives it this share of its technical minimum."""
-_TURNS = 10
+_TURNS = 6
 """Largest number of units that are turned over on trial after rounding."""
 _TURN_EUR = 500.0
-"""A unit is turned over for a gain of more than this."""
+_TURN_SHARE = 1e-3
+"""A unit is turned over for a gain of more than this, in EUR/h and as a share of the objective."""
 _COMMITMENT_REACH = 0.02
 """Below this trust region units neither start nor stop."""
 _RUNNING_MW = 1e-3
-_NEGLIGIBLE = 1e-5
+_NEGLIGIBLE = 1e-4
 """Effects of a control over its whole range that the LP leaves out (p.u., loading, MW, Mvar)."""
 _LARGEST_RANGE = 1e4
 _EUR = 1e-3
@@ -208,7 +209,7 @@ class RedispatchProgram:
             reduced = self.model.cost[self.on] - matrix.T @ best.row_dual
             promise = np.where(tried, 0.0, np.where(on > 0, reduced, -reduced))
             unit = int(np.argmax(promise))
-            if promise[unit] <= _EUR * _TURN_EUR:
+            if promise[unit] <= max(_EUR * _TURN_EUR, _TURN_SHARE * best.objective):
                 break
             tried[unit] = True
             other = on.copy()
@@ -224,8 +225,7 @@ class RedispatchProgram:
         return self._solution(session)
 
     def _solved(self, session: HighsSession) -> FloatArray:
-        x: FloatArray = self._solution(session).x
-        return x
+        return np.asarray(self._solution(session).x)
 
     def _solution(self, session: HighsSession) -> Solution:
         solution = session.solve_relaxation()

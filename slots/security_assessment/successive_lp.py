@@ -55,7 +55,7 @@ class Parameters(ProgramParameters):
     """Largest change of a tap in one round."""
     candidates: int = Field(60, ge=1)
     """Loads and variable units that enter the LP for each violated limit, the most effective ones."""
-    gain_min: float = Field(1e-4, gt=0, lt=1)
+    gain_min: float = Field(1e-3, gt=0, lt=1)
     """The rounds end when one improves the figure of merit by less than this share."""
 
 
@@ -77,7 +77,7 @@ MANIFEST = ProgramManifest(
 
 _REACH_MIN = 1e-3
 _SHRINK, _GROW = 0.3, 2.0
-_ATTEMPTS = 3
+_ATTEMPTS = 2
 """Proposals within one trust region before it shrinks."""
 
 

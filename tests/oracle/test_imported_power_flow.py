@@ -281,6 +281,29 @@ def as_units(net: pp.pandapowerNet) -> pp.pandapowerNet:
     return net
 
 
+def test_simbench_hours_equal_the_packages_own() -> None:
+    import simbench
+
+    code = "1-LV-rural1--0-no_sw"
+    net = simbench.get_simbench_net(code)
+    grid = import_grid(code)
+    columns, series = to_columns(grid.tables), grid.series["profile.value"]
+    place = {name: k for k, name in enumerate(series.elements)}
+    rows = columns["profile_assignment"]
+    absolute = simbench.get_absolute_values(net, profiles_instead_of_study_cases=True)
+    keep = ~net.profiles["load"]["time"].str.startswith("29.02").to_numpy()
+    for quantity, key in (
+        ("p_mw", ("load", "p_mw")),
+        ("q_mvar", ("load", "q_mvar")),
+        ("available_mw", ("sgen", "p_mw")),
+    ):
+        mine = rows["quantity"] == quantity
+        at = [place[p] for p in rows["profile"][mine].tolist()]
+        total = series.values[:, at] @ rows["scale"][mine]
+        reference = absolute[key].to_numpy()[keep].sum(axis=1).reshape(8760, 4).mean(axis=1)
+        np.testing.assert_allclose(total, reference, rtol=1e-9, atol=1e-12)
+
+
 def test_complete_simbench() -> None:
     import simbench
 
