@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -260,16 +262,31 @@ def test_two_islands_with_slacks_keep_the_larger() -> None:
     assert (locate_buses(to_columns(grid.tables)) >= 0).sum() == 109
 
 
-@pytest.mark.parametrize("code", ["1-MVLV-rural-1.108-0-sw", "1-LV-semiurb5--2-no_sw"])
-def test_simbench_agrees_with_pandapower(code: str) -> None:
+@cache
+def _simbench_net(code: str) -> pp.pandapowerNet:
     import simbench
 
-    net = simbench.get_simbench_net(code)
-    builder = read_simbench_net(net, code)
-    grid = settle_islands(builder.finish(), False)
+    return simbench.get_simbench_net(code)
+
+
+def simbench_net(code: str) -> pp.pandapowerNet:
+    """Return a net of one's own; reading one from the package takes seconds."""
+    return copy.deepcopy(_simbench_net(code))
+
+
+@pytest.mark.parametrize("code", ["1-MVLV-rural-1.108-0-sw", "1-LV-semiurb5--2-no_sw"])
+def test_simbench_agrees_with_pandapower(code: str) -> None:
+    net = simbench_net(code)
+    grid = settle_islands(read_simbench_net(net, code).finish(), False)
     assert validate_tables(grid.tables, grid.series) == []
     drop_superseded(net)
     agree(as_units(net), grid)
+
+
+def test_simbench_by_its_code() -> None:
+    grid = import_grid("1-LV-semiurb5--2-no_sw")
+    assert power_flow(grid)[2].outcome == CONVERGED
+    assert grid.series["profile.value"].values.shape[0] == 8760
 
 
 def as_units(net: pp.pandapowerNet) -> pp.pandapowerNet:
@@ -284,9 +301,9 @@ def as_units(net: pp.pandapowerNet) -> pp.pandapowerNet:
 def test_simbench_hours_equal_the_packages_own() -> None:
     import simbench
 
-    code = "1-LV-rural1--0-no_sw"
-    net = simbench.get_simbench_net(code)
-    grid = import_grid(code)
+    code = "1-LV-semiurb5--2-no_sw"
+    net = simbench_net(code)
+    grid = read_simbench_net(net, code).finish()
     columns, series = to_columns(grid.tables), grid.series["profile.value"]
     place = {name: k for k, name in enumerate(series.elements)}
     rows = columns["profile_assignment"]
