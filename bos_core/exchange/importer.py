@@ -184,7 +184,14 @@ def settle_islands(grid: ImportedGrid, drop: bool) -> ImportedGrid:
     gone = columns["bus"]["id"][outside]
     what = "in islands that were dropped" if drop else "with nothing connected"
     note = Note("bus", int(gone.size), f"{what}: out of service ({int((busy & outside).sum())} with devices)")
-    return ImportedGrid(_out_of_service(grid.tables, set(gone.tolist())), grid.series, (*grid.notes, note))
+    notes = [*grid.notes, note]
+    hvdc = columns["hvdc"]
+    cut = np.isin(hvdc["from_bus"], gone) ^ np.isin(hvdc["to_bus"], gone)
+    if cut.any():
+        notes.append(
+            Note("hvdc", int(cut.sum()), "leads to a dropped island: its infeed is lost, add it as a load")
+        )
+    return ImportedGrid(_out_of_service(grid.tables, set(gone.tolist())), grid.series, tuple(notes))
 
 
 def _out_of_service(tables: Mapping[str, pa.Table], buses: set[str]) -> dict[str, pa.Table]:
