@@ -42,7 +42,7 @@ def plan(run: StepRun) -> list[Task]:
         "active_dispatch",
         "active_dispatch",
         "boundary",
-        max(len(days) - 1, 1),
+        1,
         needs,
         start=low,
         stop=high,
