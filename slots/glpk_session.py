@@ -40,6 +40,7 @@ class GlpkSession:
 
     def __init__(self, model: LinearModel, time_limit_s: float) -> None:
         self.model = model
+        self.timed_out = False
         self._command = glpsol()
         self._time_limit_s = time_limit_s
         self._changed: list[tuple[IntArray, FloatArray, FloatArray]] = []
@@ -74,6 +75,7 @@ class GlpkSession:
             done = subprocess.run(command, capture_output=True, check=False)
             if done.returncode or not answer.exists():
                 raise ProgramError(f"glpsol failed: {done.stdout[-400:].decode(errors='replace').strip()}")
+            self.timed_out |= b"TIME LIMIT EXCEEDED" in done.stdout
             return _read(answer, done.stdout, self.model, gap)
 
 

@@ -36,6 +36,7 @@ class HighsSession:
 
     def __init__(self, model: LinearModel, time_limit_s: float) -> None:
         self.model = model
+        self.timed_out = False
         self._columns = 0
         self._rows = 0
         self._highs = highspy.Highs()
@@ -106,6 +107,7 @@ class HighsSession:
         if status in {highspy.HighsModelStatus.kSolveError, highspy.HighsModelStatus.kModelError}:
             said = self._highs.modelStatusToString(status)
             raise ProgramError(f"HiGHS failed with {said!r}; try the GLPK program")
+        self.timed_out |= status == highspy.HighsModelStatus.kTimeLimit
         return _STATUS.get(status, "feasible")
 
     def solve_relaxation(self) -> Solution:

@@ -185,10 +185,12 @@ class LinearModel:
 class Session(Protocol):
     """A solver that holds a growing model.
 
-    `set_bounds` changes column bounds for the solves that follow; the model itself keeps its own.
+    `set_bounds` changes column bounds for the solves that follow; the model itself keeps its own. `timed_out`
+    says whether any solve was ended by its time limit, so that the answer may not repeat.
     """
 
     model: LinearModel
+    timed_out: bool
 
     def set_bounds(self, columns: IntArray, lower: FloatArray, upper: FloatArray) -> None:
         """Replace the bounds of some columns."""

@@ -34,6 +34,8 @@ def dispatch(
         if not period.size and not day.plant.settle_rivals(solution.x):
             fallback = ""
             break
+    if session.timed_out:
+        fallback = "; ".join(filter(None, [fallback, "a solve reached its time limit"]))
     price = solution.row_dual[balance][:, None] + limits.congestion_eur_per_mwh(solution.row_dual, 1)
     flow = limits.flow_mw(solution.x)
     return day.outputs(solution.x, solution.objective, flow, price, solution.status, fallback)

@@ -1,4 +1,18 @@
-"""The promise of the unit-commitment slot: who is on, for a month in blocks or a day in hours."""
+"""The promise of the unit-commitment slot: who is on, for a month in blocks or a day in hours.
+
+Rules that every program follows
+--------------------------------
+- A unit out of service is off. Then `fixed_on` holds, then the minimum time that still runs at the start, then
+  must-run. Where prescriptions contradict minimum times, ramps or stop limits, they prevail; `status` says so.
+- A unit that trips or goes into maintenance needs no ramp and no shutdown limit.
+- Output of a derated unit may fall below its minimum, down to what is available.
+- Spinning reserve comes from committable units that are on, as far as they can move within an hour and within
+  their ramp; downward reserve also from the output of variable units.
+- Relaxed units (`integer` False) pay their cheapest start, whatever their time off.
+- `unserved_mw` and `surplus_mw` are spread over the buses like demand; both cost `unserved_eur_per_mwh`, and so do
+  missing storage energy at the end and output beyond an energy budget.
+- Costs count over the whole horizon, look-ahead included.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +115,7 @@ def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
             Finding("unit", tuple(units.name[over.any(0)]), "is above its limit or runs while off", "bound it")
         )
     broken = (inputs.fixed_on != FREE) & (outputs.on != (inputs.fixed_on == 1)) & inputs.integer
+    broken &= inputs.in_service
     if broken.any():
         findings.append(
             Finding("unit", tuple(units.name[broken.any(0)]), "breaks a fixed commitment", "respect it")

@@ -100,7 +100,10 @@ class Search:
         status = (
             "optimal" if best.gap <= self.limits.gap else f"gap {best.gap:.2%} instead of {self.limits.gap:.2%}"
         )
-        return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, self.fallback)
+        fallback = "" if best.gap <= self.limits.gap else self.fallback
+        if self.session.timed_out:
+            fallback = "; ".join(filter(None, [fallback, "a solve reached its time limit"]))
+        return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
 
     def _relax(self) -> Solution:
         """Solve the relaxation until it breaks no branch limit; bounds of the columns are the model's own."""
