@@ -24,6 +24,7 @@ _RENEWABLE = {
     "hydro": "hydro",
     "river": "hydro",
     "bio": "biomass",
+    "mix": "other",
 }
 _FIRST_WEEKDAY = 4  # 1 January 2016, the (leap) year of the historical profiles, was a Friday
 
