@@ -114,7 +114,7 @@ class Bos:
                 [*command, "--trace-id", trace_id],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment(settings)},
+                env={**os.environ, **settings.environment()},
                 start_new_session=True,
             )
         return Run(self.workspace, trace_id, process)
@@ -126,22 +126,6 @@ class Bos:
     def open(self, trace_id: str) -> Run:
         """Return a run by its trace id or the start of it."""
         return Run(self.workspace, self.workspace.ledger.task_set(trace_id).trace_id)
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Return the settings as the environment of a child process; secrets go nowhere else."""
-    options = settings.store_options
-    plain = options.model_dump(mode="json") | {
-        name: getattr(options, name).get_secret_value() for name in ("key", "secret", "token")
-    }
-    return {
-        "BOS_HOME": str(settings.home),
-        "BOS_DATABASE_URL": settings.database,
-        "BOS_STORE_URL": settings.store,
-        "BOS_STORE_OPTIONS": json.dumps(plain),
-        "BOS_USER": settings.user,
-        "BOS_PROJECT": settings.project,
-    }
 
 
 @dataclass(frozen=True)

@@ -90,11 +90,10 @@ def _escaped(text: str) -> str:
 
 def _prepare(settings: Settings) -> None:
     """Set up this process for flows: Prefect's own settings, and where workers find the workspace."""
-    from bos_core.api import environment
     from bos_core.scheduling.prefect_environment import apply
 
     apply(settings.home)
-    os.environ.update(environment(settings))
+    os.environ.update(settings.environment())
 
 
 def _business(name: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bos_core.api import Bos, connect, environment
+from bos_core.api import Bos, connect
 from bos_core.objects.task import TaskState
 
 RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
@@ -32,7 +32,7 @@ def start(bos: Bos, trace_id: str, *more: str) -> subprocess.Popen[bytes]:
     """Start a run in a session of its own."""
     command = [sys.executable, "-m", "bos_core.cli", "run", "planning-chain", "--trace-id", trace_id, *more]
     log = (bos.workspace.settings.home / "chaos.txt").open("ab")
-    env = {**os.environ, **environment(bos.workspace.settings)}
+    env = {**os.environ, **bos.workspace.settings.environment()}
     return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,11 +101,9 @@ def test_resuming_a_finished_run_computes_nothing(bos: Bos, week: Run) -> None:
     ledger = bos.workspace.ledger
     before = {task.id: task.attempt for task in ledger.tasks(week.trace_id)}
     command = [sys.executable, "-m", "bos_core.cli", "run", "--resume", week.trace_id]
-    from bos_core.api import environment
-
     done = subprocess.run(
         command,
-        env={**__import__("os").environ, **environment(bos.workspace.settings)},
+        env={**os.environ, **bos.workspace.settings.environment()},
         capture_output=True,
         text=True,
         timeout=600,
