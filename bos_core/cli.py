@@ -182,7 +182,7 @@ def run(
     bos = connect()
     if resume:
         record = bos.workspace.ledger.task_set(_last_unfinished() if resume == "last" else resume)
-        _carry_out(record.business, dict(record.parameters), record.trace_id)
+        _carry_out(record.business, record.request, record.trace_id)
         return
     if request:
         _carry_out(business, json.loads(request), trace_id)

@@ -37,8 +37,7 @@ def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
         Trace id of the run.
     """
     workspace = Workspace.open(Settings.load())
-    context = open_task_set(workspace, request, trace_id, "planning-chain")
-    version = workspace.scenarios.get(request.scenario).id
+    context, version = open_task_set(workspace, request, trace_id, "planning-chain")
     with tagged(f"trace:{context.trace_id}", f"scenario:{request.scenario}"), task_set_scope(context):
         try:
             for name in request.steps():

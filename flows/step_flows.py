@@ -42,6 +42,11 @@ def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version:
     settings = Settings.load()
     workspace = Workspace.open(settings)
     run = StepRun(workspace, request, context, version)
+    known = [v for v in workspace.scenarios.versions(trace_id=context.trace_id) if v.step == step.name]
+    for found in known:
+        if found.parent == version:  # a resumed run: the step was complete when it was written back
+            StepProgress(step.name, step.title, 0).finish(f"{found.message} (already done)")
+            return found.id
     tasks = step.plan(run)
     workspace.ledger.register(tasks)
     progress = StepProgress(step.name, step.title, sum(t.subtasks for t in tasks))
@@ -105,10 +110,10 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
     workspace = Workspace.open(Settings.load())
     alone = not (trace_id and version)
     if alone:
-        context = open_task_set(workspace, request, trace_id, name.replace("_", "-"))
+        context, source = open_task_set(workspace, request, trace_id, name.replace("_", "-"))
     else:
-        context = workspace.ledger.task_set(trace_id).context
-    source = version or workspace.scenarios.get(request.scenario).id
+        context, source = workspace.ledger.task_set(trace_id).context, version
+    source = version or source
     with tagged(f"trace:{context.trace_id}", f"step:{name}"), task_set_scope(context):
         try:
             made = run_step(STEPS[name], request, context, source)

@@ -12,8 +12,20 @@ from flows.execution import is_alive
 from flows.request import SLOT_OF_STEP, PlanRequest
 
 
-def open_task_set(workspace: Workspace, request: PlanRequest, trace_id: str, business: str) -> TaskSetContext:
+PINNED = "scenario_version"
+"""Parameter of a task set that the request does not have: the version that its scenario meant at first."""
+
+
+def open_task_set(
+    workspace: Workspace, request: PlanRequest, trace_id: str, business: str
+) -> tuple[TaskSetContext, str]:
     """Register the request, or take up an unfinished one; what a dead process held is set free.
+
+    Returns
+    -------
+    TaskSetContext, str
+        The context, and the scenario version to start from. It is pinned when the request is first opened: the
+        request's own results are newer versions of the same scenario.
 
     Raises
     ------
@@ -21,18 +33,19 @@ def open_task_set(workspace: Workspace, request: PlanRequest, trace_id: str, bus
         With every unknown program and parameter.
     """
     check_programs(request)
-    workspace.scenarios.get(request.scenario)
+    version = workspace.scenarios.get(request.scenario).id
     settings = workspace.settings
     context = TaskSetContext(
         trace_id or str(uuid.uuid4()), settings.user, settings.project, request.scenario, business
     )
-    record = workspace.ledger.open_task_set(context, request.model_dump(mode="json"))
+    parameters = {**request.model_dump(mode="json"), PINNED: version}
+    record = workspace.ledger.open_task_set(context, parameters)
     _check_unchanged(workspace, record.trace_id)
     executing = workspace.ledger.tasks(record.trace_id, states=[TaskState.EXECUTING])
     workspace.ledger.release_dead(record.trace_id, {t.holder for t in executing if is_alive(t.holder)})
     workspace.ledger.reset_failed(record.trace_id)
     workspace.ledger.set_task_set_state(record.trace_id, TaskState.EXECUTING)
-    return record.context
+    return record.context, str(record.parameters[PINNED])
 
 
 def _check_unchanged(workspace: Workspace, trace_id: str) -> None:

@@ -121,6 +121,11 @@ class TaskSetRecord:
     finished_s: float | None
 
     @property
+    def request(self) -> dict[str, Any]:
+        """The request as it was asked, without what was pinned when it was opened."""
+        return {name: value for name, value in self.parameters.items() if name != "scenario_version"}
+
+    @property
     def context(self) -> TaskSetContext:
         """The context that its tasks inherit."""
         return TaskSetContext(self.trace_id, self.user, self.project, self.scenario, self.business)
