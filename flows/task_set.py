@@ -11,7 +11,6 @@ from bos_core.programs import registry
 from flows.execution import is_alive
 from flows.request import SLOT_OF_STEP, PlanRequest
 
-
 PINNED = "scenario_version"
 """Parameter of a task set that the request does not have: the version that its scenario meant at first."""
 

@@ -17,6 +17,8 @@ import pytest
 from bos_core.api import Bos, connect
 from bos_core.objects.task import TaskState
 
+pytestmark = pytest.mark.timeout(1800)
+
 RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
 HOURS = 48
 REQUEST = {
