@@ -19,7 +19,7 @@ class Parameters(ProgramParameters):
     """Most branch-and-bound nodes of one MIP."""
     mip_binaries_max: int = Field(2000, ge=0, le=10_000_000)
     """Most on/off decisions of a horizon whose whole MIP is solved; larger ones stop after the switches."""
-    switch_rounds_max: int = Field(40, ge=0, le=100_000)
+    switch_rounds_max: int = Field(30, ge=0, le=100_000)
     """Most batches of single on/off changes that are tried to lower the cost."""
     network_rounds_max: int = Field(20, ge=0, le=1000)
     """Most rounds of finding violated branch limits; what is left is reported as overload."""

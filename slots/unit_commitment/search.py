@@ -91,7 +91,6 @@ class Search:
         self.model = self.horizon.model
         self.session = open_session(self.model)
         self.binary = np.flatnonzero(self.model.integer)
-        self.fallback = ""
 
     def run(self) -> Outputs:
         """Search and translate the best commitment."""
@@ -100,9 +99,7 @@ class Search:
         status = (
             "optimal" if best.gap <= self.limits.gap else f"gap {best.gap:.2%} instead of {self.limits.gap:.2%}"
         )
-        fallback = "" if best.gap <= self.limits.gap else self.fallback
-        if self.session.timed_out:
-            fallback = "; ".join(filter(None, [fallback, "a solve reached its time limit"]))
+        fallback = "a solve reached its time limit" if self.session.timed_out else ""
         return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
 
     def _relax(self) -> Solution:
@@ -138,7 +135,7 @@ class Search:
         if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
             best = self._whole(best, relaxed.objective)
         if best is None:
-            raise ProgramError("no commitment found, not even a rounded one; keep this input and report it")
+            raise ProgramError("no commitment found that keeps all hard limits; keep this input and report it")
         return best
 
     def _dive(self, relaxed: Solution) -> FloatArray:
@@ -164,7 +161,6 @@ class Search:
             fixed |= up | down
             solution = self.session.solve_relaxation()
             if not solution.found:
-                self.fallback = "the last steps of the dive were replaced by rounding with mended minimum times"
                 break
             value = solution.x[self.binary]
             self._add_violated(solution.x)
