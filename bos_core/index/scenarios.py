@@ -175,7 +175,10 @@ class ScenarioIndex:
             ) from error
 
     def get(self, reference: str) -> VersionRecord:
-        """Return a version by id, ``name`` (newest), ``name@N`` or the start of an id.
+        """Return a version by id, ``name``, ``name@N`` or the start of an id.
+
+        A bare name means the newest version that no run has made: planning a scenario twice starts twice from
+        what the user put in, not from the first plan's results.
 
         Raises
         ------
@@ -188,7 +191,7 @@ class ScenarioIndex:
                 VERSION.c.id == reference,
                 sa.and_(SCENARIO.c.name == name, VERSION.c.number == int(number))
                 if name and number.isdecimal()
-                else sa.and_(SCENARIO.c.name == reference, VERSION.c.number == SCENARIO.c.versions),
+                else sa.and_(SCENARIO.c.name == reference, VERSION.c.number == _newest_given()),
                 VERSION.c.id.startswith(reference, autoescape=True)
                 if len(reference) >= _PREFIX_LENGTH_MIN
                 else sa.false(),
@@ -236,6 +239,14 @@ class ScenarioIndex:
         """Return the digests of all chunks that some version needs."""
         with reading(self.engine) as connection:
             return frozenset(connection.execute(sa.select(CHUNK.c.digest).distinct()).scalars())
+
+
+def _newest_given() -> sa.ScalarSelect[int]:
+    """Number of a scenario's newest version that no run has made; the newest of all if runs made all."""
+    version = VERSION.alias()
+    numbers = sa.select(sa.func.max(version.c.number)).where(version.c.scenario == SCENARIO.c.id)
+    given = numbers.where(version.c.trace_id == "").correlate(SCENARIO).scalar_subquery()
+    return sa.select(sa.func.coalesce(given, SCENARIO.c.versions)).correlate(SCENARIO).scalar_subquery()
 
 
 def _is_uuid(text: str) -> bool:

@@ -128,3 +128,11 @@ def test_programs_are_recorded_by_digest(engine: Engine) -> None:
     assert programs.get("unit_commitment", "highs_uc", "d1").title == "New title"
     with pytest.raises(NotFoundError, match="known: highs_uc"):
         programs.get("unit_commitment", "nothing")
+
+
+def test_a_bare_name_means_what_the_user_put_in_not_what_a_run_made(scenarios: ScenarioIndex) -> None:
+    scenarios.create("mine")
+    given = scenarios.add_version("mine", [], message="imported")
+    made = scenarios.add_version("mine", [], parent=given.id, message="planned", trace_id="t", step="snapshot")
+    assert scenarios.get("mine").id == given.id
+    assert scenarios.get(made.label).id == made.id
