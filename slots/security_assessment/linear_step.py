@@ -27,12 +27,14 @@ _TAP_MOVE_EUR = 5.0
 """Prices of moving what costs nothing: they keep it in place where a move does not help."""
 _START_SHARE = 0.5
 """A unit runs when the relaxed LP gives it this share of its technical minimum."""
+_THRESHOLDS = (0.5, 0.25, 0.08)
+"""Fractions of a step from which it becomes a whole one."""
 _TURNS = 6
 """Largest number of units that are turned over on trial after rounding."""
 _TURN_EUR = 500.0
 _TURN_SHARE = 1e-3
 """A unit is turned over for a gain of more than this, in EUR/h and as a share of the objective."""
-_COMMITMENT_REACH = 0.02
+_COMMITMENT_REACH = 0.08
 """Below this trust region units neither start nor stop."""
 _RUNNING_MW = 1e-3
 _NEGLIGIBLE = 1e-4
@@ -131,7 +133,8 @@ class RedispatchProgram:
         step, settings = self.step, self.step.settings
         network, vm = step.assessor.grid.network, step.state.solution.vm_pu[step.held]
         inputs = step.assessor.inputs
-        reach = settings.vm_step_pu * self.reach
+        # Voltages answer to set points almost linearly: what shrinks the trust region is mostly active power.
+        reach = settings.vm_step_pu * np.sqrt(self.reach)
         low = np.maximum(vm - reach, np.minimum(vm, inputs.vm_pu_min[step.held]))
         high = np.minimum(vm + reach, np.maximum(vm, inputs.vm_pu_max[step.held]))
         free = np.zeros(vm.size)
@@ -183,16 +186,36 @@ class RedispatchProgram:
         on = self.was_on
         if self.reach < _COMMITMENT_REACH:
             session.set_bounds(self.on, on, on)
-        x = self._solved(session)
+        x = self._solution(session).x
         if self.reach >= _COMMITMENT_REACH:
             on = self._commitment(session, x)
+        x = self._rounded(session, x)
+        return Proposal(self._snapshot(x, on > 0), self._predicted(x))
+
+    def _rounded(self, session: HighsSession, relaxed: FloatArray) -> FloatArray:
+        """Fix taps and shunts at whole steps and solve the rest.
+
+        A fraction of a step may be all that a voltage lacks, and rounding it off would never supply it: several
+        thresholds are tried for when a fraction becomes a whole step, and the best LP counts.
+        """
         shunts = self.step.controls.kind[self.chosen] == SHUNT
-        for up, down in (self.tap, (self.inject[0][shunts], self.inject[1][shunts])):
-            steps = np.rint(x[up] - x[down])
+        up = np.concatenate([self.tap[0], self.inject[0][shunts]])
+        down = np.concatenate([self.tap[1], self.inject[1][shunts]])
+        wanted = relaxed[up] - relaxed[down]
+        best: Solution | None = None
+        tried: set[bytes] = set()
+        for threshold in _THRESHOLDS:
+            steps = np.sign(wanted) * np.floor(np.abs(wanted) + 1.0 - threshold)
+            if steps.tobytes() in tried:
+                continue
+            tried.add(steps.tobytes())
             session.set_bounds(up, np.maximum(steps, 0.0), np.maximum(steps, 0.0))
             session.set_bounds(down, np.maximum(-steps, 0.0), np.maximum(-steps, 0.0))
-        x = self._solved(session)
-        return Proposal(self._snapshot(x, on > 0), self._predicted(x))
+            found = self._solution(session)
+            if best is None or found.objective < best.objective:
+                best = found
+        assert best is not None
+        return best.x
 
     def _commitment(self, session: HighsSession, relaxed: FloatArray) -> FloatArray:
         """Decide who runs: round the relaxed LP, then turn over units while that pays.
@@ -202,7 +225,8 @@ class RedispatchProgram:
         """
         low = self.step.low[self.step.thermal]
         on = (relaxed[self.power] >= np.maximum(_START_SHARE * low, _RUNNING_MW)).astype(np.float64)
-        best = self._fixed(session, on)
+        session.set_bounds(self.on, on, on)
+        best = self._solution(session)
         tried = np.zeros(on.size, dtype=np.bool_)
         matrix = self.model.matrix().tocsc()[:, self.on]
         for _ in range(_TURNS):
@@ -214,21 +238,16 @@ class RedispatchProgram:
             tried[unit] = True
             other = on.copy()
             other[unit] = 1.0 - on[unit]
-            found = self._fixed(session, other)
+            session.set_bounds(self.on, other, other)
+            # Within a small trust region a unit may be too far from its minimum to stop.
+            found = session.solve_relaxation()
             if found.objective < best.objective - _EUR * _TURN_EUR:
                 on, best = other, found
         session.set_bounds(self.on, on, on)
         return on
 
-    def _fixed(self, session: HighsSession, on: FloatArray) -> Solution:
-        session.set_bounds(self.on, on, on)
-        return self._solution(session)
-
-    def _solved(self, session: HighsSession) -> FloatArray:
-        return np.asarray(self._solution(session).x)
-
     def _solution(self, session: HighsSession) -> Solution:
-        solution = session.solve_relaxation()
+        solution: Solution = session.solve_relaxation()
         if not solution.found:
             raise ProgramError(
                 f"the redispatch LP ended {solution.status}; its limits can all be relaxed, so scale prices"

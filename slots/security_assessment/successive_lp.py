@@ -19,6 +19,7 @@ from bos_core.grid.model import FloatArray, IntArray, Snapshot
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.security_assessment.assessment import Assessment, Assessor, Prices
 from slots.security_assessment.contract import Inputs, Outputs
+from slots.security_assessment.controls import held_buses
 from slots.security_assessment.initial_state import merit_order_snapshot, with_set_points
 from slots.security_assessment.linear_step import RedispatchProgram
 from slots.security_assessment.linearisation import Linearisation, Monitored, Settings
@@ -41,11 +42,11 @@ class Parameters(ProgramParameters):
     """Price of reactive power beyond a unit's range."""
     watch_loading: float = Field(0.8, gt=0, le=1)
     """Branches above this share of their limit are watched by the LP."""
-    loading_margin: float = Field(0.002, ge=0, le=0.1)
+    loading_margin: float = Field(0.001, ge=0, le=0.1)
     """Distance that the LP keeps from loading limits, so that the AC solution meets them."""
-    voltage_margin_pu: float = Field(0.0005, ge=0, le=0.02)
+    voltage_margin_pu: float = Field(0.0002, ge=0, le=0.02)
     """Distance that the LP keeps from voltage limits."""
-    reactive_margin: float = Field(0.005, ge=0, le=0.2)
+    reactive_margin: float = Field(0.002, ge=0, le=0.2)
     """Distance that the LP keeps from reactive limits, as a share of the range, at most 1 Mvar."""
     move_eur_per_mwh: float = Field(5.0, ge=0)
     """Price of moving a unit away from where it is, from the second round on."""
@@ -77,7 +78,9 @@ MANIFEST = ProgramManifest(
 
 _REACH_MIN = 1e-3
 _SHRINK, _GROW = 0.3, 2.0
-_ATTEMPTS = 2
+_RESTARTS, _RESTART_REACH = 2, 0.3
+"""How often a state that is stuck before it is secure is tried with a wide trust region again."""
+_ATTEMPTS = 3
 """Proposals within one trust region before it shrinks."""
 
 
@@ -105,18 +108,20 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         return _outputs(assessor, log, start)
     if first is None:
         log.append(state)
-    reach = 1.0
+    reach, restarts = 1.0, 0
     for number in range(1, parameters.rounds_max + 1):
         move = 0.0 if number == 1 else parameters.move_eur_per_mwh
         improved, reach = _round(assessor, state, _settings(parameters, move), parameters.watch_loading, reach)
-        if improved is None:
-            break
-        gain = state.merit_eur_per_h - improved.merit_eur_per_h
-        state = improved
-        log.append(state)
-        _report(number, assessor, state, reach)
+        gain = 0.0
+        if improved is not None:
+            gain = state.merit_eur_per_h - improved.merit_eur_per_h
+            state = improved
+            log.append(state)
+            _report(number, assessor, state, reach)
         if gain <= parameters.gain_min * abs(state.merit_eur_per_h):
-            break
+            if state.secure(inputs.loading_max) or restarts == _RESTARTS:
+                break
+            reach, restarts = _RESTART_REACH, restarts + 1
     return _outputs(assessor, log, state.snapshot)
 
 
@@ -178,6 +183,7 @@ def _round(
             first = False
             error = step.measured(step.limits(), trial) - proposal.predicted
             monitored.look(assessor, trial, 1.0)
+            monitored.reactive |= held_buses(assessor, state) & ~held_buses(assessor, trial)
             step.watch(monitored)
             step.cut(trial)
             error = np.concatenate([error, np.zeros(step.limits().value.size - error.size)])
