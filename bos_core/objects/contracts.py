@@ -184,4 +184,3 @@ class ProgramManifest:
     parameters: type[ProgramParameters] = ProgramParameters
     references: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
-
