@@ -6,7 +6,6 @@ Slots live in packages named by the entry-point group ``bos.slots``. A slot is a
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 import importlib
@@ -14,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +28,10 @@ from bos_core.objects.errors import BosError, ContractError, Finding, OptionErro
 from bos_core.objects.task import ProgramRef
 
 ENTRY_POINT_GROUP = "bos.slots"
+
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)|import[ \t]+([^\n#]+))", re.MULTILINE
+)
 
 _log = logging.getLogger(__name__)
 
@@ -168,16 +172,12 @@ def _slot_packages() -> Mapping[str, str]:
 
 
 def _has_manifest(module: str) -> bool:
+    source = _source(module) or b""
     try:
-        body = _syntax(module).body
+        compile(source, module, "exec")
     except SyntaxError:
         return True  # listed, so that whoever chooses it is told; one broken file must not hide the others
-    return any(
-        isinstance(target, ast.Name) and target.id == "MANIFEST"
-        for node in body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-    )
+    return bool(re.search(rb"^MANIFEST\b[^=\n]*=", source, re.MULTILINE))
 
 
 @cache
@@ -205,12 +205,19 @@ def code_digest(module: str) -> str:
 
 
 def _imported(module: str) -> Iterator[str]:
-    for node in ast.walk(_syntax(module)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    """Yield the names that a module imports, and perhaps more: names that are no module are passed over.
+
+    Read by pattern: building syntax trees is not safe while other threads do so too (CPython 3.11,
+    "AST constructor recursion depth mismatch").
+    """
+    text = (_source(module) or b"").decode()
+    for match in _IMPORT.finditer(text):
+        package, names, modules = match.groups()
+        if package:
+            yield package
+            yield from (f"{package}.{name}" for name in re.findall(r"\w+", names))
+        else:
+            yield from re.findall(r"[\w.]+", modules)
 
 
 def _source(module: str) -> bytes | None:
@@ -221,11 +228,6 @@ def _source(module: str) -> bytes | None:
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return None
     return Path(spec.origin).read_bytes()
-
-
-@cache
-def _syntax(module: str) -> ast.Module:
-    return ast.parse(_source(module) or b"")
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> Finding:

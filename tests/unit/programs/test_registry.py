@@ -71,7 +71,6 @@ HEAD = (
 def _forget() -> None:
     registry._slot_packages.cache_clear()
     registry.code_digest.cache_clear()
-    registry._syntax.cache_clear()
     for name in [n for n in sys.modules if n.split(".")[0] == "toyslots"]:
         del sys.modules[name]
 
