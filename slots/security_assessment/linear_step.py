@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 
 from bos_core.grid.model import BoolArray, FloatArray, IntArray, Snapshot
 from bos_core.objects.errors import ProgramError
@@ -17,7 +18,7 @@ from slots.highs_session import HighsSession
 from slots.linear_model import INF, LinearModel, Solution
 from slots.security_assessment.controls import SHED, SHUNT, VARIABLE, Injections, applied
 from slots.security_assessment.initial_state import full_load_cost, segments_above
-from slots.security_assessment.linearisation import Linearisation
+from slots.security_assessment.linearisation import NEGLIGIBLE, Linearisation
 
 TIME_LIMIT_S = 120.0
 """Safety net of one LP; it takes a second."""
@@ -34,11 +35,9 @@ _TURNS = 6
 _TURN_EUR = 500.0
 _TURN_SHARE = 1e-3
 """A unit is turned over for a gain of more than this, in EUR/h and as a share of the objective."""
-_COMMITMENT_REACH = 0.08
+_COMMITMENT_REACH = 0.2
 """Below this trust region units neither start nor stop."""
 _RUNNING_MW = 1e-3
-_NEGLIGIBLE = 1e-4
-"""Effects of a control over its whole range that the LP leaves out (p.u., loading, MW, Mvar)."""
 _LARGEST_RANGE = 1e4
 _EUR = 1e-3
 """The LP counts in thousands of EUR: better scaled."""
@@ -92,7 +91,7 @@ class RedispatchProgram:
         value = c.value[chosen]
         low, high = np.maximum(c.lower[chosen], value - width), np.minimum(c.upper[chosen], value + width)
         self.inject = self._pair(value, low, high, c.cost[chosen], np.full(chosen.size, step_move))
-        self._couple(self.inject, self.limits.effects.injection[:, chosen])
+        self._couple(self.inject, self.limits.effects.injection[:, chosen].toarray())
 
     def _units(self) -> None:
         step, model = self.step, self.model
@@ -140,9 +139,13 @@ class RedispatchProgram:
         free = np.zeros(vm.size)
         self.vm = self._pair(vm, low, high, free, free + _VM_MOVE_EUR_PER_PU)
         self._couple(self.vm, self.limits.effects.vm)
-        tap = step.state.snapshot.tap.astype(np.float64)
+        _, first = np.unique(step.tap_group.indices, return_index=True)
+        tap = step.state.snapshot.tap[first].astype(np.float64)
         steps = max(settings.tap_steps * self.reach, min(settings.tap_steps, 1.0))
-        low, high = np.maximum(network.tap_min, tap - steps), np.minimum(network.tap_max, tap + steps)
+        low, high = (
+            np.maximum(network.tap_min[first], tap - steps),
+            np.minimum(network.tap_max[first], tap + steps),
+        )
         free = np.zeros(tap.size)
         self.tap = self._pair(tap, low, high, free, free + _TAP_MOVE_EUR)
         self._couple(self.tap, self.limits.effects.tap)
@@ -165,7 +168,7 @@ class RedispatchProgram:
             self.model.add_entries(rows[chosen == 0], slack_power, np.full(1, -side))
             for columns, effect in self.rows:
                 range_ = np.minimum(self.model.upper[columns], _LARGEST_RANGE)
-                row, column = np.nonzero(np.abs(effect[chosen]) * range_ > _NEGLIGIBLE)
+                row, column = np.nonzero(np.abs(effect[chosen]) * range_ > NEGLIGIBLE)
                 self.model.add_entries(rows[row], columns[column], side * effect[chosen[row], column])
             number, first, member = np.unique(limits.relief[chosen], return_index=True, return_inverse=True)
             relief = self.model.add_columns(number.shape, 0.0, INF, _EUR * limits.price[chosen[first]])
@@ -215,7 +218,8 @@ class RedispatchProgram:
             if best is None or found.objective < best.objective:
                 best = found
         assert best is not None
-        return best.x
+        x: FloatArray = best.x
+        return x
 
     def _commitment(self, session: HighsSession, relaxed: FloatArray) -> FloatArray:
         """Decide who runs: round the relaxed LP, then turn over units while that pays.
@@ -292,11 +296,11 @@ class RedispatchProgram:
             svg_vm_set_pu=at(grid.svgs.bus, moved.svg_vm_set_pu),
             hvdc_vm_from_set_pu=at(grid.hvdc.from_bus, moved.hvdc_vm_from_set_pu),
             hvdc_vm_to_set_pu=at(grid.hvdc.to_bus, moved.hvdc_vm_to_set_pu),
-            tap=moved.tap + np.rint(x[self.tap[0]] - x[self.tap[1]]).astype(np.int64),
+            tap=moved.tap + np.rint(step.tap_group @ (x[self.tap[0]] - x[self.tap[1]])).astype(np.int64),
         )
 
 
-def _candidates(controls: Injections, effect: FloatArray, count: int) -> IntArray:
+def _candidates(controls: Injections, effect: sp.csr_matrix, count: int) -> IntArray:
     """Choose the controls that enter the LP.
 
     Loads and variable units are many: those already shed or curtailed, and for every violated row the `count`
@@ -306,12 +310,12 @@ def _candidates(controls: Injections, effect: FloatArray, count: int) -> IntArra
     wanted = ~many
     wanted |= (controls.kind == SHED) & (controls.value > 0)
     wanted |= (controls.kind == VARIABLE) & (controls.value < controls.upper - _RUNNING_MW)
-    for kind in (SHED, VARIABLE):
-        if not effect.size:
-            break
-        mine = np.flatnonzero(controls.kind == kind)
-        score = np.abs(effect[:, mine]) * (controls.upper - controls.lower)[mine]
-        if mine.size > count:
-            mine = mine[np.unique(np.argpartition(-score, count, axis=1)[:, :count])]
-        wanted[mine] = True
+    reach = controls.upper - controls.lower
+    for row in range(effect.shape[0]):
+        entry = slice(effect.indptr[row], effect.indptr[row + 1])
+        column = effect.indices[entry]
+        score = np.abs(effect.data[entry]) * reach[column]
+        for kind in (SHED, VARIABLE):
+            mine = np.flatnonzero(controls.kind[column] == kind)
+            wanted[column[mine[np.argsort(-score[mine], kind="stable")[:count]]]] = True
     return np.flatnonzero(wanted)

@@ -6,14 +6,17 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from bos_core.grid.assembly import with_state
-from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, IntArray
+from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, IntArray, Network
 from bos_core.grid.sensitivity import Rows, Sensitivities
 from slots.linear_model import INF
 from slots.security_assessment.assessment import Assessment, Assessor
 from slots.security_assessment.controls import Injections, held_buses, injection_controls
 
+NEGLIGIBLE = 1e-4
+"""Effects of a control over its whole range that the LP leaves out (p.u., loading, MW, Mvar)."""
 _CHUNK = 128
 _NEAR_VOLTAGE_PU = 0.003
 _REACTIVE_MARGIN_MVAR = 1.0
@@ -87,10 +90,11 @@ def _furthest_outside(assessor: Assessor, excess: FloatArray) -> IntArray:
 class Effects:
     """Change of rows for one unit of each control, (row, control).
 
-    `unit` is for 1 MW of a thermal unit, `commitment` for its being on, which brings its reactive range.
+    `injection` is sparse: most of the many small loads and plants have no effect to speak of. `unit` is for
+    1 MW of a thermal unit, `commitment` for its being on, which brings its reactive range.
     """
 
-    injection: FloatArray
+    injection: sp.csr_matrix
     unit: FloatArray
     vm: FloatArray
     tap: FloatArray
@@ -128,6 +132,7 @@ class Linearisation:
         tap_up, tap_down = (
             with_state(grid.network, snapshot.tap + d, snapshot.shunt_step, grid.shunts) for d in (1, -1)
         )
+        self.tap_group = _tap_groups(grid.network, snapshot.tap)
         settled = replace(state.solution, q_state=np.zeros_like(state.solution.q_state))
         self.sensitivities = Sensitivities(state.network, state.injections, settled, tap_up, tap_down)
         units = grid.units
@@ -156,16 +161,25 @@ class Linearisation:
                 self._parts += build(new[name][start : start + _CHUNK])
             getattr(self._done, name)[new[name]] = True
 
-    def _effects(self, rows: Rows, scale: FloatArray) -> Effects:
-        """Turn sensitivities into effects of the controls on rows multiplied by `scale` (row,)."""
+    def _effects(self, rows: Rows, scale: FloatArray, own: FloatArray | None = None) -> Effects:
+        """Turn sensitivities into effects of the controls on rows multiplied by `scale` (row,).
+
+        Parameters
+        ----------
+        own : (row, injecting control), optional
+            What a control injects at the row's own bus, for rows that watch a device there.
+        """
         grid, c, factor = self.assessor.grid, self.controls, scale[:, None]
-        on_injection = np.asarray((c.p_per_unit.T @ rows.d_p.T + c.q_per_unit.T @ rows.d_q.T).T)
+        on_injection = np.asarray((c.p_per_unit.T @ rows.d_p.T + c.q_per_unit.T @ rows.d_q.T).T) * factor
+        if own is not None:
+            on_injection -= own
+        on_injection[np.abs(on_injection) * (c.upper - c.lower) <= NEGLIGIBLE] = 0.0
         on_unit = rows.d_p[:, grid.units.bus[self.thermal]] / grid.network.base_mva
         return Effects(
-            injection=on_injection * factor,
+            injection=sp.csr_matrix(on_injection),
             unit=on_unit * factor,
             vm=rows.d_vm_set[:, self.held] * factor,
-            tap=rows.d_tap * factor,
+            tap=(rows.d_tap @ self.tap_group) * factor,
             commitment=np.zeros((scale.size, self.thermal.size)),
         )
 
@@ -176,14 +190,14 @@ class Linearisation:
         """The slack's power, between the limits of its units."""
         assessor, base = self.assessor, self.assessor.grid.network.base_mva
         slack = assessor.grid.network.slack
-        effects = self._effects(self.sensitivities.slack_power(), np.full(1, base))
         own = self.controls.p_per_unit[slack].toarray() * base
+        effects = self._effects(self.sensitivities.slack_power(), np.full(1, base), own)
         low, high = assessor.slack_range(self.state.snapshot)
         return Limits(
             value=np.array([assessor.slack_power(self.state.snapshot, self.state.solution)]),
             lower=np.array([low]),
             upper=np.array([high]),
-            effects=replace(effects, injection=effects.injection - own),
+            effects=effects,
             number=self._number(_BALANCE, np.zeros(1, dtype=np.int64)),
             relief=self._number(_BALANCE, np.zeros(1, dtype=np.int64)),
             price=np.array([assessor.prices.balance_eur_per_mwh]),
@@ -249,9 +263,8 @@ class Linearisation:
     def _reactive_limits(self, bus: IntArray) -> list[Limits]:
         """Upper and lower limits apart: units that start or stop move them."""
         base, given, units = self.assessor.grid.network.base_mva, self.state.injections, self.assessor.grid.units
-        effects = self._effects(self.sensitivities.reactive_powers(bus), np.full(bus.size, base))
         own = self.controls.q_per_unit[bus].toarray() * base
-        effects = replace(effects, injection=effects.injection - own)
+        effects = self._effects(self.sensitivities.reactive_powers(bus), np.full(bus.size, base), own)
         here = bus[:, None] == units.bus[self.thermal][None, :]
         on = self.state.snapshot.unit_on[self.thermal].astype(np.float64)
         value = self.state.solution.q_control_pu[bus] * base
@@ -297,6 +310,31 @@ class Linearisation:
         return value
 
 
+def _tap_groups(network: Network, tap: IntArray) -> sp.csr_matrix:
+    """Return which taps move together, (tap, group): those of parallel transformers in the same position.
+
+    Moved apart they would drive a current round their loop.
+    """
+    branch = network.tap_branch
+    keys = np.column_stack(
+        [
+            network.from_bus[branch],
+            network.to_bus[branch],
+            tap,
+            network.tap_min,
+            network.tap_max,
+            network.tap_step,
+            network.tap_step_rad,
+            network.tap_at_from,
+            network.tap_phase_shifter,
+        ]
+    )
+    _, group = np.unique(keys, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    size = int(group.max(initial=-1)) + 1
+    return sp.csr_matrix((np.ones(tap.size), (np.arange(tap.size), group)), shape=(tap.size, size))
+
+
 def _no_current(count: int) -> dict[str, Any]:
     return {"direction": np.zeros(count, dtype=np.complex128), "at_from": np.zeros(count, dtype=np.bool_)}
 
@@ -307,5 +345,10 @@ def _joined(parts: list[Limits]) -> Limits:
         for f in fields(Limits)
         if f.name != "effects"
     }
-    effects = {f.name: np.concatenate([getattr(p.effects, f.name) for p in parts]) for f in fields(Effects)}
-    return Limits(**joined, effects=Effects(**effects))
+    dense = {
+        f.name: np.concatenate([getattr(part.effects, f.name) for part in parts])
+        for f in fields(Effects)
+        if f.name != "injection"
+    }
+    injection = sp.vstack([part.effects.injection for part in parts], format="csr")
+    return Limits(**joined, effects=Effects(injection=injection, **dense))

@@ -78,7 +78,7 @@ MANIFEST = ProgramManifest(
 
 _REACH_MIN = 1e-3
 _SHRINK, _GROW = 0.3, 2.0
-_RESTARTS, _RESTART_REACH = 2, 0.3
+_RESTARTS, _RESTART_REACH = 1, 0.3
 """How often a state that is stuck before it is secure is tried with a wide trust region again."""
 _ATTEMPTS = 3
 """Proposals within one trust region before it shrinks."""
