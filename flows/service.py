@@ -175,14 +175,6 @@ def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: in
     return Child("worker", command, environment(settings.environment(), variables), log)
 
 
-def _announce(record: ServerRecord, logs: Path, names: list[str], echo: Echo) -> None:
-    echo(f"Prefect UI   {record.ui_url}")
-    echo(f"Prefect API  {record.url}")
-    echo(f"logs         {logs}")
-    echo("deployments  " + "\n             ".join(names))
-    echo("Ctrl-C stops everything.")
-
-
 def _watch(supervisor: Supervisor, stopped: threading.Event, url: str, workspace: Workspace, echo: Echo) -> None:
     """Restart what crashes and keep the forms up to date until told to stop."""
     from flows import deployments

@@ -249,20 +249,26 @@ class Plant:
         return VariablePools(unit, pool, columns, available_mw)
 
     def add_storages(self, initial_mwh: FloatArray, final_mwh: FloatArray, missing_eur_per_mwh: float) -> IntArray:
-        """Add storages; returns columns (period, storage, [charge, discharge, energy]) and one slack each."""
+        """Add storages; returns columns (period, storage, [charge, discharge, energy]).
+
+        NaN in `initial_mwh` leaves the energy at the start free.
+        """
         s, model, h = self.grid.storages, self.model, self.period_h
         shape = (self.n_period, s.id.size)
         charge = model.add_columns(shape, 0.0, s.p_charge_mw_max)
         discharge = model.add_columns(shape, 0.0, s.p_discharge_mw_max)
         energy = model.add_columns(shape, s.energy_mwh_min, s.energy_mwh_max)
+        known = ~np.isnan(initial_mwh)
+        start = model.add_columns(
+            (1, shape[1]), *(np.where(known, initial_mwh, b) for b in (s.energy_mwh_min, s.energy_mwh_max))
+        )
         rhs = np.zeros(shape)
-        rhs[0] = initial_mwh
         flow: list[Term] = [
             (energy, 1.0),
             (charge, -h * s.efficiency_charge),
             (discharge, h / s.efficiency_discharge),
         ]
-        model.add_rows([*[(c[:1], v) for c, v in flow]], rhs[:1], rhs[:1], (1, shape[1]))
+        model.add_rows([*[(c[:1], v) for c, v in flow], (start, -1.0)], rhs[:1], rhs[:1], (1, shape[1]))
         later: list[Term] = [*[(c[1:], v) for c, v in flow], (energy[:-1], -1.0)]
         model.add_rows(later, rhs[1:], rhs[1:], (shape[0] - 1, shape[1]))
         missing = model.add_columns((shape[1],), 0.0, INF, missing_eur_per_mwh)

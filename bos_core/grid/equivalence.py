@@ -176,7 +176,7 @@ def participation(network: Network, parts: Partition, whole: BoolArray, weight_m
         Eliminated buses whose injection moves undivided to the kept bus with the largest share, because a
         unit there has an on/off decision.
     weight_min : float
-        Smaller (and negative) shares are dropped and the rest scaled to sum to 1.
+        Smaller (and negative) shares are dropped and the rest scaled to sum to 1; at most half the mean share.
     """
     if not parts.boundary.size:
         return Shares(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

@@ -109,12 +109,17 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """Watches children from the main thread of one process; `watch` never blocks."""
+    """Watches children from the main thread of one process; `watch` never blocks.
+
+    It adopts what its children leave behind; processes that existed before it are none of its business.
+    """
 
     backoff: Backoff = Backoff()
     children: list[Child] = field(default_factory=list)
+    _strangers: frozenset[psutil.Process] = frozenset()
 
     def __post_init__(self) -> None:
+        self._strangers = frozenset(_descendants(os.getpid()))
         if sys.platform == "linux":
             # Grandchildren of a crashed child come to us instead of to init, so that stopping finds them.
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -160,7 +165,7 @@ class Supervisor:
     def _reap(self) -> None:
         """Collect adopted processes that have ended."""
         own = {child.process.pid for child in self.children if child.process}
-        for process in psutil.Process().children():
+        for process in set(psutil.Process().children()) - self._strangers:
             with suppress(psutil.Error, ChildProcessError):
                 if process.pid not in own and process.status() == psutil.STATUS_ZOMBIE:
                     os.waitpid(process.pid, os.WNOHANG)
@@ -184,7 +189,7 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
         self.children.clear()
-        _end(_descendants(os.getpid()), 1.0)
+        _end(set(_descendants(os.getpid())) - self._strangers, 1.0)
 
 
 def environment(*parts: Mapping[str, str]) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Parameters(ProgramParameters):
     candidates: int = Field(60, ge=1)
     """Loads and variable units that enter the LP for each violated limit, the most effective ones."""
     gain_min: float = Field(1e-3, gt=0, lt=1)
-    """The rounds end when one improves the figure of merit by less than this share."""
+    """The rounds of a secure state end when one improves the figure of merit by less than this share."""
 
 
 MANIFEST = ProgramManifest(
@@ -78,8 +78,9 @@ MANIFEST = ProgramManifest(
 
 _REACH_MIN = 1e-3
 _SHRINK, _GROW = 0.3, 2.0
-_RESTARTS, _RESTART_REACH = 1, 0.3
+_RESTARTS, _RESTART_REACH = 2, 0.3
 """How often a state that is stuck before it is secure is tried with a wide trust region again."""
+_PENALTY_SHARE = 0.05
 _ATTEMPTS = 3
 """Proposals within one trust region before it shrinks."""
 
@@ -118,11 +119,18 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
             state = improved
             log.append(state)
             _report(number, assessor, state, reach)
-        if gain <= parameters.gain_min * abs(state.merit_eur_per_h):
-            if state.secure(inputs.loading_max) or restarts == _RESTARTS:
+        secure = state.secure(inputs.loading_max)
+        if gain <= _worthwhile(state, secure, parameters):
+            if secure or restarts == _RESTARTS:
                 break
             reach, restarts = _RESTART_REACH, restarts + 1
     return _outputs(assessor, log, state.snapshot)
+
+
+def _worthwhile(state: Assessment, secure: bool, parameters: Parameters) -> float:
+    """Return the gain below which rounds are at their end, EUR/h: of the cost, or of what violations count."""
+    gain = parameters.gain_min * abs(state.merit_eur_per_h)
+    return gain if secure else min(gain, _PENALTY_SHARE * (state.merit_eur_per_h - state.cost_eur_per_h))
 
 
 def _settings(parameters: Parameters, move_eur_per_mwh: float) -> Settings:

@@ -7,7 +7,8 @@ from pydantic import Field
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.highs_session import HighsSession
 from slots.unit_commitment.contract import Inputs, Outputs
-from slots.unit_commitment.search import Search, SearchLimits
+from slots.unit_commitment.search import SearchLimits
+from slots.unit_commitment.windows import commit
 
 
 class Parameters(ProgramParameters):
@@ -29,6 +30,8 @@ class Parameters(ProgramParameters):
     """Relative excess, as a share of the limit."""
     rows_per_period_max: int = Field(30, ge=1, le=100_000)
     """Most branch limits that one round adds in a period."""
+    window_periods_max: int = Field(60, ge=8, le=100_000)
+    """Most periods that are decided at once; longer horizons are decided in windows."""
     time_limit_s: float = Field(600.0, gt=0)
     """Safety net for one solve; results are reproducible as long as it does not bind."""
 
@@ -52,5 +55,7 @@ MANIFEST = ProgramManifest(
 
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Commit units over the horizon."""
-    limits = SearchLimits(**parameters.model_dump(exclude={"time_limit_s"}))
-    return Search(inputs, lambda model: HighsSession(model, parameters.time_limit_s), limits).run()
+    limits = SearchLimits(**parameters.model_dump(exclude={"time_limit_s", "window_periods_max"}))
+    return commit(
+        inputs, lambda model: HighsSession(model, parameters.time_limit_s), limits, parameters.window_periods_max
+    )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bos_core.grid.model import FloatArray, IntArray
+from bos_core.grid.model import BoolArray, FloatArray, IntArray
 from bos_core.grid.schedule import cheapest_schedule
 from bos_core.objects.errors import ProgramError
 from slots.linear_model import LinearModel, Session, Solution
@@ -94,11 +94,27 @@ class Search:
 
     def run(self) -> Outputs:
         """Search and translate the best commitment."""
-        relaxed = self._relax()
-        best = self._decide(relaxed)
+        return self._outputs(self._decide(self._relax()), "")
+
+    def relaxation_bound(self) -> float:
+        """Return the objective of the relaxation: no commitment costs less."""
+        return self._relax().objective
+
+    def evaluate(self, on: BoolArray, bound: float, note: str) -> Outputs:
+        """Dispatch a commitment (period, unit) of the units with binary decisions and translate it."""
+        free = self.horizon.free
+        values = np.zeros(self.model.n_column)
+        values[free.u] = on[:, free.unit]
+        best = self._dispatch(values[self.binary], bound)
+        if best is None:
+            raise ProgramError("the commitment of the windows has no dispatch; keep this input and report it")
+        return self._outputs(best, note)
+
+    def _outputs(self, best: _Best, note: str) -> Outputs:
         status = (
             "optimal" if best.gap <= self.limits.gap else f"gap {best.gap:.2%} instead of {self.limits.gap:.2%}"
         )
+        status = "; ".join(filter(None, [status, note]))
         fallback = "a solve reached its time limit" if self.session.timed_out else ""
         return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
 

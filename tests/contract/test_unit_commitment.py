@@ -254,6 +254,18 @@ def test_tiny_horizons_equal_enumeration(program: str, seed: int) -> None:
     assert outputs.objective_eur == pytest.approx(enumerated_eur(seed), rel=2e-5)
 
 
+def test_long_horizons_are_decided_in_windows_with_a_valid_bound() -> None:
+    inputs = replace(horizon(periods=34, peak_mw=500.0, first=0), look_ahead=0)
+    whole = resolve("unit_commitment", "highs_uc").run(inputs, {"gap": 0.002})
+    split = resolve("unit_commitment", "highs_uc").run(inputs, {"gap": 0.002, "window_periods_max": 30})
+    assert "windows" in split.status
+    assert CONTRACT.verify(inputs, split) == []
+    assert split.bound_eur <= whole.bound_eur * (1 + 1e-6)
+    assert whole.bound_eur <= split.objective_eur <= whole.objective_eur * 1.01
+    assert not schedule.updown_violations(split.on, UNITS, inputs.initial_on, inputs.initial_h)
+    assert (split.storage_energy_mwh[-1] >= inputs.storage_final_mwh - 1e-4).all()
+
+
 def test_start_costs_depend_on_the_time_off() -> None:
     on = np.zeros((30, UNITS.n), bool)
     on[[0, 1, 2, 3, 4, 9, 10, 11, 12, 13, 29], 1] = True

@@ -96,6 +96,15 @@ def test_stopping_ends_grandchildren_even_of_a_crashed_child(supervisor: Supervi
     assert _wait(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_stopping_spares_processes_that_were_there_before(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as stranger:
+        supervisor = Supervisor(QUICK)
+        supervisor.start(_child(tmp_path, "import time; time.sleep(100)"))
+        supervisor.stop(2.0)
+        assert stranger.poll() is None
+        stranger.kill()
+
+
 def test_a_child_that_ignores_the_request_is_killed(supervisor: Supervisor, tmp_path: Path) -> None:
     code = (
         "import signal, time\n"
