@@ -123,19 +123,21 @@ class ReactiveDispatch:
                 np.int64
             )
         )
+        self.twins = Twins.of(grid.network, self.taps, options.optimise_taps)
+        lead = self.twins.lead
         self.flow = FlowNetwork(
             n_bus=grid.network.n_bus,
             reference=grid.network.slack,
-            from_bus=grid.network.from_bus,
-            to_bus=grid.network.to_bus,
-            tap_branch=grid.network.tap_branch[self.taps.tap],
+            from_bus=grid.network.from_bus[lead],
+            to_bus=grid.network.to_bus[lead],
+            tap_branch=self.twins.place[self.taps.branch[self.twins.lead_tap]],
             q_bus=np.concatenate([self.q_bus, grid.shunts.bus[self.shunt]]).astype(np.int64),
             p_bus=np.zeros(0, np.int64),
         )
 
     def hour(self, given: Snapshot) -> ReactiveAnswer:
         """Dispatch one hour."""
-        state = controlled(self.grid, given)
+        state = self._together(controlled(self.grid, given))
         start = self._power_flow(state, enforce=False)
         if start.outcome == power_flow.DIVERGED:
             start = self._power_flow(state, enforce=False, flat=True)
@@ -168,6 +170,12 @@ class ReactiveDispatch:
 
     # --- parts of an hour
 
+    def _together(self, state: Snapshot) -> Snapshot:
+        """Return the state with twins at the position of the one that leads them."""
+        tap = state.tap.copy()
+        tap[self.taps.tap] = tap[self.taps.tap[self.twins.leader_tap]]
+        return replace(state, tap=tap)
+
     def _power_flow(self, state: Snapshot, *, enforce: bool, flat: bool = False) -> power_flow.PowerFlowSolution:
         start = None if flat else state.vm_pu * np.exp(1j * state.va_rad)
         return power_flow.solve(
@@ -190,22 +198,33 @@ class ReactiveDispatch:
 
     def _solve(self, state: Snapshot, *, free: bool, limits: bool = False) -> FlowAnswer:
         answer = self.solver(self.flow, self._flow_hour(state, free, limits), self.options.weights)
-        return replace(answer, q=answer.q / self.scale, balance_pu=answer.balance_pu / self.scale)
+        return replace(
+            answer,
+            q=answer.q / self.scale,
+            balance_pu=answer.balance_pu / self.scale,
+            inverse_ratio=answer.inverse_ratio[self.twins.place],
+        )
 
     def _flow_hour(self, state: Snapshot, free: bool, with_limits: bool) -> FlowHour:
         """Return the numbers of an hour; `free` lets taps and shunts move."""
         network = power_flow.network_at(self.grid, state)
         injections = bus_injections(self.grid, state)
-        inverse = 1.0 / network.ratio
-        low, high = self.taps.inverse_ratio_range(inverse, state.tap)
+        inverse, twins = 1.0 / network.ratio, self.twins
+        lead, count = twins.lead, twins.count
+        low, high = (end[twins.lead_tap] for end in self.taps.inverse_ratio_range(inverse, state.tap))
         if not (free and self.options.optimise_taps):
-            low = high = inverse[self.flow.tap_branch]
-        steps = free and self.options.optimise_shunts
+            low = high = inverse[lead][self.flow.tap_branch]
+        steps, scale = free and self.options.optimise_shunts, self.scale
         q_low, q_high = self._shunt_range(state, injections, steps)
-        no_limit = np.full(network.n_branch, np.inf)
+        no_limit = np.full(lead.size, np.inf)
+        power = count * scale
+        scales = np.stack([power] * 4 + [power**2] * 2, axis=1)
+        limit_from, limit_to = (
+            (i_max * self.limits.loading_max)[lead] * power if with_limits else no_limit
+            for i_max in (network.i_max_from_pu, network.i_max_to_pu)
+        )
         nothing = np.zeros(0)
         q_min, q_max = self._controlled_range(state, injections)
-        scale = self.scale
         return FlowHour(
             p_pu=injections.p_pu * scale,
             q_pu=injections.q_pu * scale,
@@ -214,8 +233,8 @@ class ReactiveDispatch:
             p_square=(injections.p_impedance_pu + network.g_shunt_pu) * scale,
             q_square=(injections.q_impedance_pu - network.b_shunt_pu) * scale,
             balanced=True,
-            coefficient=branch_coefficients(network) * np.array([scale] * 4 + [scale**2] * 2)[:, None],
-            inverse_ratio=inverse,
+            coefficient=branch_coefficients(network)[lead] * scales[:, :, None],
+            inverse_ratio=inverse[lead],
             inverse_ratio_min=low,
             inverse_ratio_max=high,
             q_min=np.concatenate([q_min, q_low]) * scale,
@@ -229,8 +248,8 @@ class ReactiveDispatch:
             vm_min=self.limits.vm_pu_min,
             vm_max=self.limits.vm_pu_max,
             vm_target=np.clip(self.options.voltage_target_pu, self.limits.vm_pu_min, self.limits.vm_pu_max),
-            limit_from=network.i_max_from_pu * self.limits.loading_max * scale if with_limits else no_limit,
-            limit_to=network.i_max_to_pu * self.limits.loading_max * scale if with_limits else no_limit,
+            limit_from=limit_from,
+            limit_to=limit_to,
             angle_max=no_limit,
             vm=state.vm_pu,
             va=state.va_rad,
@@ -269,13 +288,12 @@ class ReactiveDispatch:
 
     def _overloads(self, state: Snapshot, answer: FlowAnswer) -> bool:
         """Return whether an answer loads any branch above its limit."""
-        flow = branch_quantities(
-            self.flow, branch_coefficients(power_flow.network_at(self.grid, state)), answer.vm, answer.va,
-            answer.inverse_ratio,
-        )  # fmt: skip
-        network, limit = self.grid.network, self.limits.loading_max + EXCESS_TOLERANCE
-        at_from = np.sqrt(np.maximum(flow[:, I2_FROM], 0.0)) * answer.inverse_ratio / network.i_max_from_pu
-        at_to = np.sqrt(np.maximum(flow[:, I2_TO], 0.0)) / network.i_max_to_pu
+        lead, network = self.twins.lead, power_flow.network_at(self.grid, state)
+        inverse = answer.inverse_ratio[lead]
+        flow = branch_quantities(self.flow, branch_coefficients(network)[lead], answer.vm, answer.va, inverse)
+        at_from = np.sqrt(np.maximum(flow[:, I2_FROM], 0.0)) * inverse / network.i_max_from_pu[lead]
+        at_to = np.sqrt(np.maximum(flow[:, I2_TO], 0.0)) / network.i_max_to_pu[lead]
+        limit = self.limits.loading_max[lead] + EXCESS_TOLERANCE
         return bool((np.maximum(at_from, at_to) > limit).any())
 
     def _rounded(self, state: Snapshot, answer: FlowAnswer) -> Snapshot:
@@ -458,3 +476,50 @@ class TapTable:
         distance = np.abs(self._table(inverse, tap) - wanted[self.branch][:, None])
         position: IntArray = self.low + np.nanargmin(distance, axis=1)
         return position
+
+
+@dataclass(frozen=True, eq=False)
+class Twins:
+    """Transformers of equal data beside each other: they move together, as in operation.
+
+    Apart they would only drive current through each other, and that makes the problem nonconvex. One of them leads
+    and stands for all in the optimal flow.
+
+    Attributes
+    ----------
+    lead : (leading branch,)
+        Branches in the optimal flow: the leaders, and all branches without a twin.
+    count : (leading branch,)
+        How many branches each of them stands for.
+    place : (branch,)
+        Where a branch's leader is in `lead`.
+    lead_tap : (leading tap,)
+        Rows of the tap table whose branch leads.
+    leader_tap : (controlled,)
+        Row of the tap table that leads a row.
+    """
+
+    lead: IntArray
+    count: FloatArray
+    place: IntArray
+    lead_tap: IntArray
+    leader_tap: IntArray
+
+    @classmethod
+    def of(cls, network: Network, taps: TapTable, together: bool) -> Twins:
+        """Find the twins among the tap changers of a network; without `together` every branch is on its own."""
+        leader, leader_tap = np.arange(network.n_branch), np.arange(taps.tap.size)
+        if together and taps.tap.size:
+            at = taps.branch
+            data = (
+                network.from_bus, network.to_bus, network.r_pu, network.x_pu, network.g_from_pu, network.b_from_pu,
+                network.g_to_pu, network.b_to_pu, network.ratio, network.shift_rad, network.i_max_from_pu,
+                network.i_max_to_pu,
+            )  # fmt: skip
+            rows = np.column_stack([column[at] for column in data] + [taps.low, np.nan_to_num(taps.factor)])
+            _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+            leader_tap = first[group.ravel()]
+            leader[at] = at[leader_tap]
+        lead, place, count = np.unique(leader, return_inverse=True, return_counts=True)
+        leads = np.flatnonzero(leader_tap == np.arange(taps.tap.size))
+        return cls(lead, count.astype(np.float64), place.ravel(), leads, leader_tap)
