@@ -11,11 +11,12 @@ import pyarrow as pa
 from bos_core.access.criteria import criteria
 from bos_core.access.profiles import assigned
 from bos_core.access.result_table import result_table
-from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter, numpy_columns
+from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.state_tables import snapshot_tables
 from bos_core.access.workspace import Workspace
 from bos_core.grid.assembly import assemble
 from bos_core.grid.model import FloatArray, Grid, Snapshot
+from bos_core.objects.columns import numpy_columns
 from bos_core.objects.contracts import array_fields
 from bos_core.objects.ontology import TABLES
 from bos_core.objects.task import Task
@@ -64,7 +65,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         columns = {name: numpy_columns(table) for name, table in states.items() if table.num_rows}
         grid, given = assemble({**static.columns(), **columns})
         initial, available, in_service = hour_state(grid, given, source, hour)
-        limits = criteria(grid, static.table("voltage_criterion"), static.table("loading_criterion"))
+        limits = criteria(grid, static.table)
     outputs = job.run(
         Inputs(
             grid=grid,

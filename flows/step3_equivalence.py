@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from bos_core.access.reduced_model import reduced_tables
 from bos_core.access.result_table import result_table
-from bos_core.access.scenario_data import ScenarioWriter, numpy_columns
+from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.grid.assembly import assemble
 from bos_core.grid.equivalence import Equivalent
 from bos_core.grid.model import BoolArray, Grid
 from bos_core.grid.reduction import reduce_grid, reduce_snapshot
+from bos_core.objects.columns import numpy_columns
 from bos_core.objects.ontology import TABLES, DataType
 from bos_core.objects.task import Task
 from flows.step import Job, Step, StepRun

@@ -42,7 +42,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     with job.reading() as reader:
         grid, base = reader.grid()
         states = read_states(reader, grid, base, job.hours)
-        limits = criteria(grid, reader.table("voltage_criterion"), reader.table("loading_criterion"))
+        limits = criteria(grid, reader.table)
     outputs = job.run(
         Inputs(
             grid=grid,

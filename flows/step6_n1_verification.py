@@ -61,7 +61,7 @@ def verify_hours(job: Job, source: SeriesReader, hours: IntArray, grid: Grid) ->
     with job.reading() as reader:
         _, base = reader.grid()
         states = read_states(source, grid, base, slice(int(hours[0]), int(hours[-1]) + 1))
-        limits = criteria(grid, reader.table("voltage_criterion"), reader.table("loading_criterion"))
+        limits = criteria(grid, reader.table)
     outage = contingencies(grid, job.request)
     outputs = job.run(
         Inputs(

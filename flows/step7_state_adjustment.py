@@ -162,7 +162,7 @@ def _adjust(
     job: Job, grid: Grid, states: Snapshot, space: tuple[FloatArray, FloatArray], found: dict[str, np.ndarray]
 ) -> Outputs:
     reader = job.read()
-    limits = criteria(grid, reader.table("voltage_criterion"), reader.table("loading_criterion"))
+    limits = criteria(grid, reader.table)
     outputs = job.run(
         Inputs(
             grid=grid,
@@ -186,7 +186,7 @@ def _adjust(
 def _verify_again(job: Job, grid: Grid, states: Snapshot) -> VerificationOutputs:
     """Run step 6's program on the adjusted hours: the loop closes with the same judge."""
     reader = job.read()
-    limits = criteria(grid, reader.table("voltage_criterion"), reader.table("loading_criterion"))
+    limits = criteria(grid, reader.table)
     judge = registry.resolve("n1_verification", job.request.program("n1_verification"))
     outputs = judge.run(
         VerificationInputs(

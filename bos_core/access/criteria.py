@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from bos_core.grid.model import BranchKind, FloatArray, Grid
+from bos_core.grid.columns import look_up, places
+from bos_core.grid.model import BranchKind, FloatArray, Grid, Network
+from bos_core.objects.columns import numpy_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,30 +34,47 @@ class Criteria:
 _BRANCH_KINDS = {"line": BranchKind.LINE, "transformer": BranchKind.TRANSFORMER}
 
 
-def criteria(grid: Grid, voltage: pa.Table, loading: pa.Table) -> Criteria:
-    """Return the criteria of every bus and branch; where no row applies, the limit is open.
+def criteria(grid: Grid, table: Callable[[str], pa.Table]) -> Criteria:
+    """Return the criteria of every bus and branch.
+
+    A bus's or branch's own limit, where the source gives one, is that of the base case; after a contingency the
+    wider of it and the criterion holds. Where no row of ``voltage_criterion`` applies, the limit is open; where
+    none of ``loading_criterion`` applies, it is the rating.
 
     Parameters
     ----------
     grid : Grid
-    voltage, loading : pa.Table
-        Ontology tables ``voltage_criterion`` and ``loading_criterion``.
+    table : callable
+        Gives an ontology table by its name; `ScenarioReader.table`.
     """
     network = grid.network
     low, high = np.zeros(network.n_bus), np.full(network.n_bus, np.inf)
     low_after, high_after = low.copy(), high.copy()
-    for row in voltage.to_pylist():
+    for row in table("voltage_criterion").to_pylist():
         at = (network.base_kv >= row["base_kv_min"]) & (network.base_kv <= row["base_kv_max"])
         low[at], high[at] = row["vm_pu_min"], row["vm_pu_max"]
         low_after[at], high_after[at] = row["vm_contingency_pu_min"], row["vm_contingency_pu_max"]
-    # A bus's own limits, where the source gives them, are those of the base case.
     low = np.where(np.isfinite(network.vm_pu_min), network.vm_pu_min, low)
     high = np.where(np.isfinite(network.vm_pu_max), network.vm_pu_max, high)
     base, after = np.ones(network.n_branch), np.ones(network.n_branch)
-    for row in loading.to_pylist():
+    for row in table("loading_criterion").to_pylist():
         at = network.branch_kind == _BRANCH_KINDS[row["kind"]]
         base[at], after[at] = row["loading_max"], row["loading_contingency_max"]
-    return Criteria(low, high, np.minimum(low, low_after), np.maximum(high, high_after), base, after)
+    own = _own_loading(network, table)
+    base = np.where(np.isfinite(own), own, base)
+    return Criteria(
+        low, high, np.minimum(low, low_after), np.maximum(high, high_after), base, np.maximum(base, after)
+    )
+
+
+def _own_loading(network: Network, table: Callable[[str], pa.Table]) -> FloatArray:
+    """Return the loading limit that a line or transformer has of its own, NaN where it has none; (branch,)."""
+    own = np.full(network.n_branch, np.nan)
+    for kind in _BRANCH_KINDS:
+        columns = numpy_columns(table(kind).select(["id", "loading_max"]))
+        row = look_up(places(columns["id"]), network.branch_id)
+        own[row >= 0] = columns["loading_max"][row[row >= 0]]
+    return own
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bos_core.access.store import ResultStore
-from bos_core.grid.assembly import MISSING_INT, assemble
+from bos_core.grid.assembly import assemble
 from bos_core.grid.model import Grid, Snapshot, StrArray
 from bos_core.index.scenarios import Chunk, ScenarioIndex, VersionRecord, check_name
+from bos_core.objects.columns import numpy_columns
 from bos_core.objects.errors import Finding, InputError, NotFoundError, OptionError, raise_if_any
 from bos_core.objects.ontology import HOURS_PER_YEAR, SERIES, TABLES, SeriesSchema, check_table
 
@@ -145,6 +145,8 @@ class ScenarioReader:
     def table(self, name: str) -> pa.Table:
         """Return a table of the ontology; empty when the version has none.
 
+        Columns that the ontology has gained since the version was written are null.
+
         Raises
         ------
         NotFoundError
@@ -155,7 +157,7 @@ class ScenarioReader:
         chunk = self._chunks.get(_table_key(name))
         if chunk is None:
             return TABLES[name].empty()
-        return self._store.get_table(self._store.chunk_address(chunk.digest))
+        return TABLES[name].widen(self._store.get_table(self._store.chunk_address(chunk.digest)))
 
     def series(self, name: str, hours: slice | None = None, ids: Sequence[str] | StrArray | None = None) -> Series:
         """Return a series, or some hours (of the year) and elements of it, in the order of `ids`.
@@ -341,20 +343,6 @@ class ScenarioWriter:
         digest, written = self._store.put_chunk(table, group)
         self.bytes_written += written
         self._chunks[key] = Chunk(key, digest, table.num_rows, table.nbytes, dict(detail))
-
-
-def numpy_columns(table: pa.Table) -> dict[str, np.ndarray]:
-    """Return a table's columns as numpy arrays: null is NaN, ``""``, `MISSING_INT` or False by type."""
-    missing = {"double": np.nan, "string": "", "int64": MISSING_INT, "bool": False}
-    columns = {}
-    for name in table.column_names:
-        values = table.column(name)
-        kind = str(values.type)
-        if values.null_count:
-            values = pc.fill_null(values, pa.scalar(missing[kind], values.type))
-        array = values.to_numpy()
-        columns[name] = array.astype(np.str_) if kind == "string" else array
-    return columns
 
 
 def _table_key(name: str) -> str:

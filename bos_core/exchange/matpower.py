@@ -286,7 +286,6 @@ class _CaseReader:
             tap_side="none",
             tap_phase_shifter=False,
             i_max_from_ka=np.where(np.isnan(rated[rows]), np.inf, size / (np.sqrt(3.0) * kv_from[rows])),
-            loading_max=1.0,
         )
         self.tables.state("branch", transformers, in_service=branch[rows, 10] > 0, tap=np.nan)
         self.tables.note("transformer", rows.size, "MATPOWER gives no tap steps: fixed ratio")

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bos_core.grid.columns import MISSING_INT
+from bos_core.objects.columns import numpy_columns
 from bos_core.objects.ontology import TABLES
 
 
@@ -54,23 +53,5 @@ class ImportedGrid:
 
 
 def to_columns(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return ontology tables as numpy columns, the input of `bos_core.grid.assembly.assemble`.
-
-    Nulls become NaN (float), ``""`` (string), `MISSING_INT` (integer) and False (boolean).
-    """
-    return {
-        name: {column: _array(table.column(column)) for column in table.column_names}
-        for name, table in tables.items()
-        if name in TABLES
-    }
-
-
-def _array(values: pa.ChunkedArray) -> NDArray[Any]:
-    kind = values.type
-    if pa.types.is_string(kind):
-        return np.array(values.fill_null("").to_pylist(), dtype=np.str_)
-    if pa.types.is_boolean(kind):
-        return np.asarray(values.fill_null(False).to_numpy(zero_copy_only=False), dtype=np.bool_)
-    if pa.types.is_integer(kind):
-        return np.asarray(values.fill_null(MISSING_INT).to_numpy(), dtype=np.int64)
-    return np.asarray(values.fill_null(float("nan")).to_numpy(), dtype=np.float64)
+    """Return ontology tables as numpy columns, the input of `bos_core.grid.assembly.assemble`."""
+    return {name: numpy_columns(table) for name, table in tables.items() if name in TABLES}

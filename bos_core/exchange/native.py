@@ -133,15 +133,12 @@ def _manifest(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def _conform(path: Path, name: str, table: pa.Table) -> pa.Table:
-    """Give the table its schema; columns that the ontology has gained since are null."""
+    """Give the table its schema."""
     schema = TABLES[name].arrow
     extra = set(table.column_names) - set(schema.names)
     if extra:
         raise _refused(path, f"table {name} has unknown columns {sorted(extra)}", "update BOS")
-    for position, field in enumerate(schema):
-        if field.name not in table.column_names:
-            table = table.add_column(position, field, pa.nulls(table.num_rows, field.type))
-    return table.select(schema.names).cast(schema)
+    return TABLES[name].widen(table).select(schema.names).cast(schema)
 
 
 def _read_series(name: str, table: pa.Table) -> Series:

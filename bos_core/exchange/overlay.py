@@ -247,7 +247,8 @@ class _Overlay:
                 self.report(change.place, f"no {change.table} has {dict(change.where)}", "correct the condition")
             return found
         identifier = self._resolve(change.table, change.element)
-        found = [r for r in rows if r.get(key) == identifier]
+        # Systems, regions and stations are no devices: their own table holds their names.
+        found = [r for r in rows if identifier in (r.get(key), r.get("name"))]
         if not found:
             near = [n for n in self.names.values() if n.lower()[:4] == change.element.lower()[:4]][:3]
             hint = f"use a name such as {', '.join(near)}" if near else "use a name of the source file"

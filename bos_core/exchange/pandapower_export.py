@@ -144,7 +144,7 @@ class _Writer:
             parallel=1,
             type="ol",
             in_service=self._live("line"),
-            max_loading_percent=100.0,
+            max_loading_percent=c["loading_max"] * 100.0,
         )
         self.branch.update(zip(c["id"].tolist(), (("l", k) for k in index), strict=True))
 

@@ -224,6 +224,7 @@ class NetReader:
             b_s=per_km("c_nf_per_km") * omega * 1e-9 * parallel,
             i_max_ka=np.where(unrated, np.nan, limit * self.column("line", "df", 1.0) * parallel),
             length_km=length,
+            loading_max=self.column("line", "max_loading_percent", np.nan) / 100.0,
         )
         self.remember("line", ids)
         self.tables.state("branch", ids, in_service=self.column("line", "in_service", True), tap=np.nan)

@@ -104,7 +104,7 @@ def add_transformers(reader: NetReader) -> None:
         **_steps(taps, movable),
         tap_phase_shifter=taps.ideal & movable,
         i_max_from_ka=np.where((derating != 1.0) | (kv["hv"] != value("vn_hv_kv")), full * derating, np.nan),
-        loading_max=reader.column("trafo", "max_loading_percent", 100.0) / 100.0,
+        loading_max=reader.column("trafo", "max_loading_percent", np.nan) / 100.0,
     )
     reader.remember("trafo", ids)
     position = np.where(taps.untyped, taps.neutral, taps.position)

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 
 from bos_core.exchange.pandapower_net import technology_of
 from bos_core.exchange.tables import TableBuilder
-from bos_core.grid.model import FloatArray, StrArray
+from bos_core.grid.model import ComplexArray, FloatArray, StrArray
 from bos_core.objects.errors import Finding, FormatError
 
 LIMIT_MW = 9000.0
 """Active limits of this size or more are a converter's placeholder."""
 Q_LIMIT_MVAR = 9999.0
 LINEAR = 1e-9
+SECTION = 1e-4
+"""Sections of shunts may differ by this share of a step; files round them."""
 
 _SOURCES = {"NUCLEAR": "nuclear", "WIND": "wind_onshore", "SOLAR": "solar", "HYDRO": "hydro"}
 
@@ -169,6 +171,7 @@ class _Reader:
         self.tables.state("bus", ids, in_service=True, vm_pu=np.nan, va_deg=np.nan)
         place = dict(zip(boundary, ids.tolist(), strict=True))
         ohm = kv**2 / self.tables.base_mva
+        limits, nothing = self._limits_ka(), np.full(2, np.nan)
         branch = self.tables.add(
             "equivalent_branch",
             [f"boundary {i}" for i in frame.index],
@@ -177,16 +180,20 @@ class _Reader:
             to_bus=np.array([place[k] for k in key]),
             r_pu=frame["r"].to_numpy() / ohm,
             x_pu=frame["x"].to_numpy() / ohm,
-            **{f"g_{end}_pu": 0.5 * frame["g"].to_numpy() * ohm for end in ("from", "to")},
-            **{f"b_{end}_pu": 0.5 * frame["b"].to_numpy() * ohm for end in ("from", "to")},
+            # IIDM has the whole shunt of a boundary line at its side of the network.
+            g_from_pu=frame["g"].to_numpy() * ohm,
+            b_from_pu=frame["b"].to_numpy() * ohm,
+            g_to_pu=0.0,
+            b_to_pu=0.0,
             ratio=1.0,
             shift_deg=0.0,
-            rating_mva=np.nan,
+            rating_mva=np.sqrt(3.0) * kv * np.array([np.fmin(*limits.get(str(i), nothing)) for i in frame.index]),
             fictitious=False,
         )
         self.tables.state("branch", branch, in_service=True, tap=np.nan)
         alone = (tie == "").to_numpy()
         rows = frame[alone]
+        given = self._beyond(rows)
         loads = self.tables.add(
             "load",
             [f"boundary {i}" for i in rows.index],
@@ -196,8 +203,27 @@ class _Reader:
             share_i=0.0,
             sheddable=False,
         )
-        self.tables.state("load", loads, in_service=True, p_mw=rows["p0"].to_numpy(), q_mvar=rows["q0"].to_numpy())
+        self.tables.state(
+            "load",
+            loads,
+            in_service=True,
+            p_mw=rows["p0"].to_numpy() - given["target_p"].to_numpy(),
+            q_mvar=rows["q0"].to_numpy() - given["target_q"].to_numpy(),
+        )
         self.tables.note("boundary line", len(rows), "what lies beyond is a fixed load")
+        controls = given["voltage_regulator_on"].to_numpy(dtype=bool)
+        self.tables.note("boundary line", int(controls.sum()), "voltage control beyond the border is left out")
+
+    def _beyond(self, lines: pd.DataFrame) -> pd.DataFrame:
+        """Return generation at the far end of boundary lines, 0 where there is none."""
+        network = self.network
+        getter = getattr(network, "get_boundary_lines_generation", None) or network.get_dangling_lines_generation
+        found: pd.DataFrame = getter(all_attributes=True).reindex(lines.index)
+        return found.assign(
+            target_p=found["target_p"].astype(float).fillna(0.0),
+            target_q=found["target_q"].astype(float).fillna(0.0),
+            voltage_regulator_on=found["voltage_regulator_on"].eq(True),
+        )
 
     def _lines(self) -> None:
         frame = self._connected("line", self.network.get_lines(), "bus1_id", "bus2_id")
@@ -269,14 +295,14 @@ class _Reader:
             from_bus=self._ids(frame["bus1_id"]),
             to_bus=self._ids(frame["bus2_id"]),
             rated_mva=size,
-            rated_from_kv=u2 / frame["rho"].to_numpy(dtype=float) / taps.present,
+            rated_from_kv=u2 / frame["rho"].to_numpy(dtype=float) / np.abs(taps.present),
             rated_to_kv=u2,
             r_pu=r / ohm,
             x_pu=x / ohm,
             g_pu=g * ohm,
             b_pu=b * ohm,
             model="gamma",
-            shift_deg=-frame["alpha"].to_numpy(dtype=float) - taps.present_deg,
+            shift_deg=-frame["alpha"].to_numpy(dtype=float) - np.rad2deg(np.angle(taps.present)),
             tap_side=np.where(taps.movable, "from", "none"),
             tap_neutral=taps.neutral,
             tap_min=taps.low,
@@ -285,10 +311,11 @@ class _Reader:
             tap_step_deg=taps.step_deg,
             tap_phase_shifter=taps.shifter,
             i_max_from_ka=np.where(unrated, np.inf, np.nan),
-            loading_max=1.0,
         )
         self.tables.state("branch", ids, in_service=True, tap=np.where(taps.movable, taps.position, np.nan))
-        self.tables.note("transformer", taps.frozen, "tap changer fixed at its position (steps are not even)")
+        self.tables.note(
+            "transformer", taps.frozen, "tap changer fixed at its position (no even steps, or a second one)"
+        )
 
     def _generators(self) -> None:
         frame = self._connected("generator", self.network.get_generators(all_attributes=True), "bus_id")
@@ -356,23 +383,40 @@ class _Reader:
         if not len(frame):
             return
         kv2 = self.kv.reindex(frame["bus_id"]).to_numpy() ** 2
-        count = frame["section_count"].to_numpy(dtype=float)
-        linear = (frame["model_type"] == "LINEAR").to_numpy() & (count > 0)
-        self.tables.note("shunt", int((~linear).sum()), "uneven sections, or none switched on: one fixed step")
-        step = np.where(linear, count, 1.0)
-        most = np.where(linear, frame["max_section_count"].to_numpy(dtype=float), 1.0)
+        rows = []
+        fixed = 0
+        for y, present in zip(self._section_admittances(frame), frame["section_count"].tolist(), strict=True):
+            found = _sections(y, int(present))
+            fixed += found is None
+            rows.append(found or (complex(y[int(present)]), 0, 1, 1))
+        self.tables.note("shunt", fixed, "sections are no multiples of a step: fixed as they are")
+        step, low, high, now = (np.array(column) for column in zip(*rows, strict=True))
         ids = self.tables.add(
             "shunt",
             frame.index,
             self._names(frame),
             bus=self._ids(frame["bus_id"]),
-            g_step_mw=frame["g"].to_numpy(dtype=float) * kv2 / step,
-            b_step_mvar=frame["b"].to_numpy(dtype=float) * kv2 / step,
-            step_min=0,
-            step_max=most.astype(np.int64),
-            controllable=most > 1,
+            g_step_mw=step.real * kv2,
+            b_step_mvar=step.imag * kv2,
+            step_min=low,
+            step_max=high,
+            controllable=high - low > 1,
         )
-        self.tables.state("shunt", ids, in_service=True, step=step.astype(np.int64))
+        self.tables.state("shunt", ids, in_service=True, step=now)
+
+    def _section_admittances(self, frame: pd.DataFrame) -> list[ComplexArray]:
+        """Return for every shunt its admittance in siemens with 0, 1, ... sections on."""
+        linear = self.network.get_linear_shunt_compensator_sections().fillna(0.0)
+        listed = self.network.get_non_linear_shunt_compensator_sections().fillna(0.0)
+        found = []
+        for identifier, most in zip(frame.index, frame["max_section_count"].tolist(), strict=True):
+            if identifier in linear.index:
+                row = linear.loc[identifier]
+                found.append(np.arange(most + 1) * complex(row["g_per_section"], row["b_per_section"]))
+            else:
+                rows = listed.loc[identifier].sort_index()
+                found.append(np.append(0j, rows["g"].to_numpy() + 1j * rows["b"].to_numpy()))
+        return found
 
     def _static_var_compensators(self) -> None:
         getter = self.network.get_static_var_compensators
@@ -508,11 +552,12 @@ def _one_set_point(bus: pd.Series, controls: NDArray[np.bool_], point: FloatArra
 
 
 class _Taps:
-    """Tap changers with even steps and constant impedance; everything else is fixed at its position.
+    """Tap changers whose steps add equal voltages, or turn by equal angles; the rest is fixed at its position.
 
     Attributes
     ----------
-    present, present_deg : ratio factor and turn of the from side at the present position, relative to neutral.
+    present : (transformer,) complex
+        Turn of the from side at the present position, relative to neutral.
     """
 
     def __init__(self, network: Any, frame: pd.DataFrame) -> None:
@@ -521,45 +566,64 @@ class _Taps:
         self.shifter = np.zeros(n, bool)
         self.neutral, self.low, self.high, self.position = np.full((4, n), np.nan)
         self.step_percent, self.step_deg = np.full((2, n), np.nan)
-        self.present, self.present_deg = np.ones(n), np.zeros(n)
+        self.present = np.ones(n, complex)
         self.frozen = 0
         ratio = (network.get_ratio_tap_changers(), network.get_ratio_tap_changer_steps())
         phase = (network.get_phase_tap_changers(), network.get_phase_tap_changer_steps())
         for k, identifier in enumerate(frame.index):
-            has = [identifier in changers.index for changers, _ in (ratio, phase)]
-            if all(has) or not any(has):
-                self.frozen += int(all(has))
-                continue
-            changers, steps = ratio if has[0] else phase
-            self._read(k, changers.loc[identifier], steps.loc[identifier].sort_index(), shifter=has[1])
+            found = [(c, s) for c, s in (ratio, phase) if identifier in c.index]
+            moved = False
+            for changers, steps in found:
+                if not moved:
+                    moved = self._read(k, changers.loc[identifier], steps.loc[identifier].sort_index())
+            self.frozen += len(found) - int(moved)
 
-    def _read(self, k: int, changer: Any, steps: pd.DataFrame, *, shifter: bool) -> None:
+    def _read(self, k: int, changer: Any, steps: pd.DataFrame) -> bool:
+        """Take the changer as transformer `k`'s movable one; say whether the ontology can hold it."""
         position = np.asarray(steps.index, dtype=float)
-        voltage = 1.0 / steps["rho"].to_numpy(dtype=float)
-        turn = -steps["alpha"].to_numpy(dtype=float) if shifter else np.zeros(position.size)
-        constant = (steps[["r", "x", "g", "b"]].to_numpy() == 0).all()
-        even = _even(position, voltage) and _even(position, turn) and position.size > 1
-        if not constant or not even or (shifter and np.ptp(voltage) > LINEAR):
-            self.frozen += 1
-            return
+        alpha = steps["alpha"].to_numpy(dtype=float) if "alpha" in steps else np.zeros(position.size)
+        turn = np.exp(-1j * np.deg2rad(alpha)) / steps["rho"].to_numpy(dtype=float)
+        at = int(np.argmin(np.abs(turn - 1.0)))
+        turn = turn / turn[at]
+        angle = np.rad2deg(np.angle(turn))
+        # Impedances may differ by step; what the transformer has is that of the present one.
+        constant = bool((np.ptp(steps[["r", "x", "g", "b"]].to_numpy(dtype=float), axis=0) < LINEAR).all())
+        adds = _even(position, turn)
+        turns = bool((np.abs(np.abs(turn) - 1.0) < LINEAR).all()) and _even(position, angle)
+        if position.size < 2 or not constant or not (adds or turns):
+            return False
+        steps_apart = position[-1] - position[0]
+        if adds:
+            added = (turn[-1] - turn[0]) / steps_apart
+            along = abs(added.imag) < LINEAR
+            self.step_percent[k] = 100.0 * (added.real if along else abs(added))
+            self.step_deg[k] = 0.0 if along else np.rad2deg(np.angle(added))
+        else:
+            self.shifter[k], self.step_deg[k] = True, (angle[-1] - angle[0]) / steps_apart
         now = int(changer["tap"])
-        at = int(np.argmin(np.abs(turn) if shifter else np.abs(voltage - 1.0)))
-        here = int(np.flatnonzero(position == now)[0])
-        self.movable[k], self.shifter[k] = True, shifter
+        self.movable[k] = True
         self.neutral[k], self.position[k] = position[at], now
         self.low[k], self.high[k] = position[0], position[-1]
-        self.present[k] = voltage[here] / voltage[at]
-        if shifter:
-            self.step_deg[k] = (turn[-1] - turn[0]) / (position[-1] - position[0])
-            self.present_deg[k] = turn[here] - turn[at]
-        else:
-            slope = (voltage[-1] - voltage[0]) / (position[-1] - position[0])
-            self.step_percent[k] = 100.0 * slope / voltage[at]
-
-
-def _even(position: FloatArray, values: FloatArray) -> bool:
-    """Whether values rise evenly with the position."""
-    if position.size < 3:
+        self.present[k] = turn[int(np.flatnonzero(position == now)[0])]
         return True
-    line = np.interp(position, position[[0, -1]], values[[0, -1]])
-    return bool(np.abs(line - values).max() <= 1e-6 * max(1.0, float(np.ptp(values))))
+
+
+def _even(position: FloatArray, values: NDArray[Any]) -> bool:
+    """Whether values, real or complex, lie at equal distances along a straight line."""
+    line = values[0] + (values[-1] - values[0]) * (position - position[0]) / max(position[-1] - position[0], 1.0)
+    return bool(np.abs(line - values).max() <= 1e-6 * max(1.0, float(np.abs(values[-1] - values[0]))))
+
+
+def _sections(y: ComplexArray, present: int) -> tuple[complex, int, int, int] | None:
+    """Return (admittance of a step, lowest, highest, present step) of a shunt that switches whole steps.
+
+    `y` are the admittances with 0, 1, ... sections on. None: the sections are no whole multiples of a step.
+    """
+    unit = y[np.argmin(np.where(y == 0, np.inf, np.abs(y)))]
+    if unit == 0:
+        return None
+    share = y / unit
+    step = np.round(share.real).astype(np.int64)
+    if np.abs(share - step).max() > SECTION or np.unique(step).size != np.ptp(step) + 1:
+        return None
+    return complex(unit), int(step.min()), int(step.max()), int(step[present])

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bos_core.exchange.model import Series
 from bos_core.exchange.tables import OwnCost, TableBuilder
 from bos_core.grid.model import FloatArray, StrArray
 from bos_core.objects.errors import Finding, FormatError
@@ -55,6 +54,7 @@ class _Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tables = TableBuilder("RTS-GMLC", frequency_hz=60.0)
+        self.years: set[int] = set()
         self.bus = self._csv("bus.csv", "Bus ID", "BaseKV", "Bus Type", "MW Load", "MVAR Load", "Area")
         self.gen = self._csv("gen.csv", "GEN UID", "Bus ID", "Category", "PMax MW", "PMin MW")
 
@@ -164,7 +164,6 @@ class _Reader:
             tap_side="none",
             tap_phase_shifter=False,
             i_max_from_ka=size / (np.sqrt(3.0) * kv_from[rows]),
-            loading_max=1.0,
         )
         self.tables.state("branch", ids, in_service=True, tap=np.nan)
 
@@ -302,6 +301,7 @@ class _Reader:
         missing = [k for k in _KEYS if k not in frame.columns]
         if missing:
             raise self._refused(found[0].name, f"lacks the columns {', '.join(missing)}", "download it again")
+        self.years.update(frame["Year"].tolist())
         frame = frame.sort_values(list(_KEYS), kind="stable")
         frame = frame[~((frame["Month"] == 2) & (frame["Day"] == 29))].drop(columns=list(_KEYS))
         if len(frame) != HOURS_PER_YEAR:
@@ -339,7 +339,7 @@ class _Reader:
                     )
         names = tuple(values)
         table = np.stack([values[n] for n in names], axis=1)
-        self.tables.series["profile.value"] = Series("profile.value", names, table)
+        self.tables.put_profiles(names, table, int(min(self.years)))
         self.tables.note("profile", len(names), "day-ahead series, 29 February dropped: 8760 hours")
         self.tables.note("unit", 1, "CSP: natural inflow is its availability, its heat storage is left out")
 

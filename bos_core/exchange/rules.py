@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bos_core.grid.columns import MISSING_INT
 from bos_core.objects.ontology import HOURS_PER_YEAR
 
 Columns = Mapping[str, NDArray[Any]]
@@ -79,6 +80,15 @@ _MERGE = "merge its buses or give {} > 0"
 RULES: tuple[Rule, ...] = (
     _not_positive("system", "base_mva", "give the system base in MVA"),
     _not_positive("system", "frequency_hz", "give 50 or 60"),
+    Rule(
+        "system",
+        "calendar_year",
+        "calendar_year is {value}",
+        "give the year of the profiles, e.g. 2016, or nothing",
+        lambda c: _flags(
+            (c["calendar_year"] != MISSING_INT) & ((c["calendar_year"] < 1) | (c["calendar_year"] > 9999))
+        ),
+    ),
     _not_positive("bus", "base_kv", "give the nominal voltage in kV"),
     _ordered("bus", "vm_pu_min", "vm_pu_max"),
     _not_positive("bus", "vm_pu_min", "give a lowest voltage above 0"),
@@ -87,13 +97,14 @@ RULES: tuple[Rule, ...] = (
     Rule("line", "x_ohm", "x_ohm is 0", _MERGE.format("x_ohm"), lambda c: _flags(c["x_ohm"] == 0)),
     _not_positive("line", "i_max_ka", "give the permanent rating in kA, or nothing if unrated"),
     _negative("line", "length_km", "give a length of 0 or more"),
+    _not_positive("line", "loading_max", "give 1 for the rating, or nothing for the criterion"),
     _itself("line", "from_bus", "to_bus"),
     _not_positive("transformer", "rated_mva", "give the rated power in MVA"),
     _not_positive("transformer", "rated_from_kv", "give the rated voltage in kV"),
     _not_positive("transformer", "rated_to_kv", "give the rated voltage in kV"),
     Rule("transformer", "x_pu", "x_pu is 0", _MERGE.format("x_pu"), lambda c: _flags(c["x_pu"] == 0)),
     _not_positive("transformer", "i_max_from_ka", "give the rating in kA, or nothing"),
-    _not_positive("transformer", "loading_max", "give 1 for rated power"),
+    _not_positive("transformer", "loading_max", "give 1 for rated power, or nothing for the criterion"),
     _one_of("transformer", "model", "t", "pi", "gamma"),
     _one_of("transformer", "tap_side", "from", "to", "none"),
     _ordered("transformer", "tap_min", "tap_max"),

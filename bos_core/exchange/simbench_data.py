@@ -11,7 +11,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from bos_core.exchange.model import Series
 from bos_core.exchange.pandapower_net import NetReader
 from bos_core.exchange.tables import TableBuilder
 from bos_core.grid.model import FloatArray
@@ -177,6 +176,11 @@ def hourly(profiles: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(means, columns=profiles.columns.drop("time"))
 
 
+def calendar_year(profiles: pd.DataFrame) -> int:
+    """Return the calendar year of profiles with a column ``time`` (``31.12.2016 23:45``)."""
+    return int(profiles["time"].iloc[0].split()[0].split(".")[2])
+
+
 def _assign_profiles(reader: NetReader) -> None:
     """Assign profiles to loads (P and Q), static generators and exchange; keep those that are used."""
     net, tables = reader.net, reader.tables
@@ -216,7 +220,7 @@ def _assign_profiles(reader: NetReader) -> None:
         tables.note("storage", len(reader.frame("storage")), "profile not used: the dispatch decides")
     names = sorted(used)
     table = np.stack([used[n] for n in names], axis=1) if names else np.zeros((HOURS_PER_YEAR, 0))
-    tables.series["profile.value"] = Series("profile.value", tuple(names), table)
+    tables.put_profiles(names, table, calendar_year(next(iter(net.profiles.values()))))
     tables.note("profile", len(names), "29 February dropped, quarter-hours averaged: 8760 hours")
 
 

@@ -88,6 +88,11 @@ class TableBuilder:
         if count:
             self.notes.append(Note(component, int(count), what))
 
+    def put_profiles(self, names: Sequence[str], values: FloatArray, year: int) -> None:
+        """Set the historical profiles, (hour, profile), and the calendar year that they come from."""
+        self.series["profile.value"] = Series("profile.value", tuple(names), values)
+        self._rows["system"][0]["calendar_year"] = np.array([year])
+
     def finding(self, component: str, ids: Iterable[object], problem: str, remedy: str, field: str = "") -> None:
         """Record what makes the file unusable; nothing happens without ids."""
         names = tuple(str(i) for i in ids)

@@ -97,6 +97,13 @@ class TableSchema:
             raise KeyError(f"table {self.name}: unknown columns {sorted(unknown)}")
         return pa.Table.from_arrays(arrays, schema=self.arrow)
 
+    def widen(self, table: pa.Table) -> pa.Table:
+        """Return a table written by an earlier version: columns that the ontology has gained since are null."""
+        for position, field in enumerate(self.arrow):
+            if field.name not in table.column_names:
+                table = table.add_column(position, field, pa.nulls(table.num_rows, field.type))
+        return table
+
 
 _S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 
@@ -139,6 +146,7 @@ _TABLES = (
             _s("name", "system name"),
             _f("base_mva", "MVA", "system base"),
             _f("frequency_hz", "Hz", ""),
+            _i("calendar_year", "a", "year of the hourly profiles; null = unknown or no profiles", True),
         ),
     ),
     TableSchema(
@@ -342,6 +350,7 @@ _TABLES = (
             _f("b_s", "S", "total shunt susceptance"),
             _f("i_max_ka", "kA", "permanent current rating, null = unrated", True),
             _f("length_km", "km", "", True),
+            _f("loading_max", "1", "admissible loading in the base case, null = criterion of E_SC", True),
         ),
     ),
     TableSchema(
@@ -368,7 +377,7 @@ _TABLES = (
             _f("tap_step_deg", "deg", "angle of the added voltage (cross regulation)", True),
             _b("tap_phase_shifter", "ideal phase shifter: a step turns by tap_step_deg, ratio unchanged"),
             _f("i_max_from_ka", "kA", "rating at the from side, null = rated_mva decides, inf = unrated", True),
-            _f("loading_max", "1", "admissible loading, 1 = rated power"),
+            _f("loading_max", "1", "admissible loading in the base case, null = criterion of E_SC", True),
         ),
     ),
     TableSchema(

@@ -116,9 +116,7 @@ class _Collector:
         self.start = int(horizon.get("start_hour", 0))
         self.hours = int(horizon.get("hours", 1))
         self.span = slice(self.start, self.start + self.hours)
-        self.limits: Criteria = criteria(
-            self.grid, self.reader.table("voltage_criterion"), self.reader.table("loading_criterion")
-        )
+        self.limits: Criteria = criteria(self.grid, self.reader.table)
         self._tables: dict[tuple[str, str], pa.Table | None] = {}
 
     def collect(self) -> ReportData:
@@ -216,7 +214,11 @@ class _Collector:
             overloads = self.chunk_table("snapshot", "overloads", "snapshot")
             count = overloads.num_rows if overloads is not None else 0
             found.append(f"The snapshot could not be made secure: {count} branches stay overloaded.")
-        for step, name in (("unit_commitment", "summary"), ("active_dispatch", "hours")):
+        for step, name in (
+            ("annual_states", "summary"),
+            ("unit_commitment", "summary"),
+            ("active_dispatch", "hours"),
+        ):
             table = self.table(step, name)
             fallbacks = sorted(set(table["fallback"].to_pylist()) - {""}) if table is not None else []
             found += [f"{STAGES[step]}: {text}" for text in fallbacks]

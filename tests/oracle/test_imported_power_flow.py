@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -372,47 +371,6 @@ def test_round_trip_keeps_the_power_flow(name: str, suffix: str, tmp_path: Path)
     if suffix == ".json":
         written = pp.from_json(str(path))
         agree(written, again)
-
-
-@pytest.mark.parametrize("maker", ["create_ieee14", "create_ieee57", "create_ieee118", "create_ieee300"])
-def test_pypowsybl_agrees_with_open_load_flow(maker: str, tmp_path: Path) -> None:
-    import pypowsybl.loadflow as lf
-    import pypowsybl.network as pw
-
-    network = getattr(pw, maker)()
-    path = tmp_path / "grid.xiidm"
-    network.save(str(path), format="XIIDM")
-    grid = import_grid(path)
-    arrays, _, answer = power_flow(grid)
-    columns = to_columns(grid.tables)
-    source = dict(zip(columns["entity"]["id"].tolist(), columns["entity"]["source_id"].tolist(), strict=True))
-    where = dict(
-        zip((source[i] for i in columns["bus"]["id"].tolist()), locate_buses(columns).tolist(), strict=True)
-    )
-    slack = next(name for name, place in where.items() if place == arrays.network.slack)
-    parameters = lf.Parameters(
-        distributed_slack=False,
-        use_reactive_limits=False,
-        transformer_voltage_control_on=False,
-        phase_shifter_regulation_on=False,
-        shunt_compensator_voltage_control_on=False,
-        provider_parameters={
-            "newtonRaphsonConvEpsPerEq": "1e-10",
-            "slackBusSelectionMode": "NAME",
-            "slackBusesIds": slack,
-        },
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = lf.run_ac(network, parameters)[0]
-    assert result.status == lf.ComponentStatus.CONVERGED
-    buses = network.get_buses()
-    level = network.get_voltage_levels().nominal_v.reindex(buses.voltage_level_id).to_numpy()
-    reference = buses.v_mag.to_numpy() / level * np.exp(1j * np.deg2rad(buses.v_angle.to_numpy()))
-    mine = answer.v_pu[[where[k] for k in buses.index]]
-    at = list(buses.index).index(slack)
-    turn = np.exp(1j * (np.angle(reference[at]) - np.angle(mine[at])))
-    assert np.abs(mine * turn - reference).max() < TOLERANCE_PU
 
 
 def test_with_state_equals_pandapower_at_other_taps() -> None:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
 from bos_core.access import scenario_data
-from bos_core.access.scenario_data import Layout, ScenarioReader, ScenarioWriter, numpy_columns
+from bos_core.access.scenario_data import Layout, ScenarioReader, ScenarioWriter
 from bos_core.access.store import ResultStore
 from bos_core.grid.assembly import MISSING_INT
 from bos_core.index.scenarios import ScenarioIndex
+from bos_core.objects.columns import numpy_columns
 from bos_core.objects.errors import InputError, NotFoundError
 from bos_core.objects.ontology import TABLES
 

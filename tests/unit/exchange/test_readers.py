@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandapower.networks as pn
 import pandas as pd
 import pytest
 
 from bos_core.exchange import ImportedGrid, Note, import_grid, to_columns, validate_tables
 from bos_core.exchange.matpower import read_case, read_matpower
-from bos_core.exchange.simbench_data import _is_joined, hourly, is_code
+from bos_core.exchange.pandapower_net import NetReader
+from bos_core.exchange.simbench_data import _is_joined, calendar_year, hourly, is_code
 from bos_core.exchange.tables import OwnCost, TableBuilder
 from bos_core.exchange.technology import figures, technologies
 from bos_core.objects.errors import FormatError
@@ -101,6 +103,7 @@ def test_rts_gmlc_year() -> None:
     series = grid.series["profile.value"]
     assert series.values.shape[0] == 8760
     columns = to_columns(grid.tables)
+    assert columns["system"]["calendar_year"].tolist() == [2020]
     # Hour 1416 of the year without 29 February is 1 March 00:00.
     raw = pd.read_csv(folder / "timeseries" / "DAY_AHEAD_regional_Load.csv")
     march = raw[(raw.Month == 3) & (raw.Day == 1) & (raw.Period == 1)][["1", "2", "3"]].to_numpy().sum()
@@ -141,6 +144,7 @@ def test_simbench_year_has_8760_hours() -> None:
     found = hourly(pd.DataFrame({"time": time, "x": values}))
     assert found.shape == (8760, 1)
     assert found["x"][0] == np.mean([0, 1, 2, 3])
+    assert calendar_year(pd.DataFrame({"time": time, "x": values})) == 2016
     # 31 January + 28 days of February, then 1 March follows 28 February.
     last, first = found["x"][(31 + 28) * 24 - 1], found["x"][(31 + 28) * 24]
     assert first - last == 4 * 25
@@ -266,6 +270,21 @@ q_to_mvar_max = 0
     columns = to_columns(import_grid(case, overlay=csv).tables)
     assert columns["unit"]["p_mw_max"][0] == 80.0
     assert np.isnan(columns["line"]["i_max_ka"][0])
+
+
+def test_overlay_sets_the_calendar_year(case: Path, tmp_path: Path) -> None:
+    assert import_grid(case).tables["system"]["calendar_year"].to_pylist() == [None]
+    overlay = tmp_path / "o.toml"
+    overlay.write_text('[[set]]\ntable = "system"\nelement = "two"\nvalues = {calendar_year = 2019}\n')
+    assert import_grid(case, overlay=overlay).tables["system"]["calendar_year"].to_pylist() == [2019]
+
+
+def test_own_loading_limits_are_kept() -> None:
+    net = pn.case9()
+    net.line["max_loading_percent"] = [80.0, np.nan, *[100.0] * (len(net.line) - 2)]
+    columns = to_columns(NetReader(net, "net").read().finish().tables)
+    assert columns["line"]["loading_max"][0] == 0.8
+    assert np.isnan(columns["line"]["loading_max"][1])
 
 
 def test_ids_are_stable_and_unique(case: Path) -> None:
