@@ -19,6 +19,7 @@ _STATUS = {
     highspy.HighsModelStatus.kUnbounded: "unbounded",
     highspy.HighsModelStatus.kUnboundedOrInfeasible: "infeasible",
 }
+_NO_VERDICT = {highspy.HighsModelStatus.kNotset, highspy.HighsModelStatus.kUnknown}
 
 FRESH_ROWS = 200
 """From this many new rows on, presolving afresh is quicker than going on from the last basis (about 3 times)."""
@@ -104,6 +105,13 @@ class HighsSession:
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + self._time_limit_s)
         self._highs.run()
         status = self._highs.getModelStatus()
+        if status in _NO_VERDICT:
+            # presolve now and then ends without a verdict on badly scaled models
+            self._highs.clearSolver()
+            self._highs.setOptionValue("presolve", "off")
+            self._highs.run()
+            self._highs.setOptionValue("presolve", "choose")
+            status = self._highs.getModelStatus()
         if status in {highspy.HighsModelStatus.kSolveError, highspy.HighsModelStatus.kModelError}:
             said = self._highs.modelStatusToString(status)
             raise ProgramError(f"HiGHS failed with {said!r}; try the GLPK program")

@@ -21,7 +21,7 @@ from bos_core.grid.model import FloatArray
 from bos_core.grid.newton import FIXED, State
 
 BRANCH_ROWS = 4
-MAX_SWITCHED = 12
+MAX_SWITCHED = 48
 MAX_ROWS = BRANCH_ROWS + MAX_SWITCHED
 
 

@@ -58,6 +58,9 @@ LANES = 32
 _GIVE_UP_PU = 1e3
 _GOING, _DONE, _FAILED = 0, 1, 2
 _EMPTY, _IDLE = -1, -2
+_SETTLED_PU = 1e-4
+"""Controls are looked at from this mismatch on: a limit that is passed by then is passed at the solution as well, and
+the iterations to the end of a round that is not the last would be wasted. The last round is judged at its end."""
 _SLOW = 0.6
 _PATIENCE = 8
 
@@ -113,6 +116,7 @@ class Lanes(NamedTuple):
     best: FloatArray
     stalled: IntArray
     stale: BoolArray
+    seen: BoolArray
     f: IntArray
     t: IntArray
     vr: FloatArray
@@ -199,6 +203,7 @@ def _new_lanes(n: int, controlled: int) -> Lanes:
         best=np.zeros(w),
         stalled=np.zeros(w, np.int64),
         stale=np.zeros(w, np.bool_),
+        seen=np.zeros(w, np.bool_),
         f=np.full(w, -1),
         t=np.full(w, -1),
         vr=np.empty((n, w)),
@@ -247,6 +252,7 @@ def _fill_lane(base: Base, lanes: Lanes, lane: int, case: int, f: int, t: int) -
     lanes.best[lane], lanes.stalled[lane], lanes.balance[lane] = np.inf, 0, 0.0
     lanes.n_rows[lane], lanes.n_switched[lane] = 0, 0
     lanes.total[lane], lanes.weight_live[lane], lanes.stale[lane] = 0.0, 1.0, case >= 0
+    lanes.seen[lane] = False
     for i in range(state.vr.size):
         lanes.vr[i, lane], lanes.vi[i, lane] = state.vr[i], state.vi[i]
     for c in range(base.controlled.size):
@@ -630,6 +636,12 @@ def _judge(
     """Return _GOING, _DONE or _FAILED for a lane after its mismatch; one that is done is in the scratch room."""
     tol, max_iterations = limits
     residual = lanes.residual[lane]
+    if enforce and tol < residual <= _SETTLED_PU and not lanes.seen[lane]:
+        _inspect(base, lanes, lane, y, distributed, room)
+        lanes.seen[lane] = True
+        if _switch_lane(base, lanes, lane, room) > 0:
+            lanes.best[lane], lanes.stalled[lane], lanes.stale[lane], lanes.seen[lane] = np.inf, 0, True, False
+            return _GOING
     if residual > tol:
         if residual < _SLOW * lanes.best[lane]:
             lanes.best[lane], lanes.stalled[lane] = residual, 0
@@ -643,7 +655,7 @@ def _judge(
         return _GOING if lanes.age[lane] < max_iterations else _FAILED
     if not enforce or _switch_lane(base, lanes, lane, room) == 0:
         return _DONE
-    lanes.best[lane], lanes.stalled[lane], lanes.stale[lane] = np.inf, 0, True
+    lanes.best[lane], lanes.stalled[lane], lanes.stale[lane], lanes.seen[lane] = np.inf, 0, True, False
     return _GOING
 
 

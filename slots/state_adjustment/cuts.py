@@ -166,7 +166,7 @@ def threatened(
     loading = np.abs(flow) / (base.vm_pu[rated] * base.rating_pu[rated])[:, None]
     loading[rated[:, None] == contingency[None, :]] = 0.0
     count = min(count, contingency.size)
-    worst = np.argsort(-loading, axis=1, kind="stable")[:, :count]
+    worst = np.argpartition(-loading, count - 1, axis=1)[:, :count]
     top = np.take_along_axis(loading, worst, axis=1)
     row, place = np.nonzero(top > share * limit[rated][:, None])
     return Pairs(contingency[worst[row, place]], rated[row], top[row, place])
