@@ -40,7 +40,7 @@ _VOLTAGE_TOLERANCE = 1e-4
 _VOLTAGE_ROUNDS = 2
 _DIVERGED_EXCESS = 10.0
 _LEAST_IMPROVEMENT = 0.01
-"""A round that takes away less than this share of the excess is the last."""
+"""A round that takes away less than this share of the excess, or adds less, is the last."""
 _BALANCE_PASSES = 3
 _BALANCE_TOLERANCE_MW = 0.01
 _NO_PAIRS = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
@@ -177,6 +177,8 @@ class _Tools:
             known, now = self._known(trial, known), self._score(check)
             logger.debug("round %d: excess %.4f, then %.4f", number, score, now)
             if now >= score:
+                if now - score < _LEAST_IMPROVEMENT * score:
+                    break
                 trust *= 0.5
                 continue
             enough = score - now < _LEAST_IMPROVEMENT * score
