@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bos_core.objects.errors import FormatError
 from bos_core.objects.ontology import TABLES
 
 YARDSTICKS = Path(__file__).parents[4] / "shared" / "yardsticks"
+README = Path(__file__).parents[3] / "bos_core" / "exchange" / "README.md"
 
 CASE = """function mpc = two
 %% a comment with mpc.bus = [
@@ -174,10 +176,55 @@ def test_technology_table_is_complete_and_cited() -> None:
     assert {"nuclear", "lignite", "hard_coal", "gas_ccgt", "gas_ocgt", "oil", "solar", "import", "other"} <= set(
         table.key
     )
-    assert all(table.source)
+    known = re.findall(r"^\| ([\w, -]+) \|", README.read_text(encoding="utf-8").split("## Sources")[1], re.M)
+    keys = {key.strip() for row in known for key in row.split(",")} | {"assumption"}
+    for technology, source in zip(table.key, table.source, strict=True):
+        cited = [part.partition(": ") for part in source.split(" (")[0].split("; ")]
+        columns = [c for _, _, named in cited for c in named.split(", ") if c not in ("all", "the rest")]
+        assert {key for key, _, _ in cited} <= keys, technology
+        assert cited[-1][0] == "assumption", technology
+        assert len(set(columns)) == len(columns), technology
+        assert set(columns) <= set(table.columns), technology
     for name, values in table.columns.items():
         assert np.isfinite(values).all(), name
     assert (table.columns["efficiency"] > 0).all()
+
+
+def test_carbon_contents_are_those_of_the_ipcc() -> None:
+    """2006 Guidelines, volume 2, table 2.2: kg CO2 a TJ, lower heating value."""
+    table = technologies()
+    content = dict(zip(table.key, table.columns["co2_t_per_mwh_th"].tolist(), strict=True))
+    for technology, kg_per_tj in (
+        ("lignite", 101_000),
+        ("hard_coal", 94_600),
+        ("gas_ccgt", 56_100),
+        ("gas_ocgt", 56_100),
+        ("oil", 77_400),
+        ("waste", 91_700),
+    ):
+        assert content[technology] == pytest.approx(kg_per_tj * 3.6e-6, abs=5e-4), technology
+
+
+def test_part_load_follows_the_heat_rates_of_rts_gmlc() -> None:
+    gen = pd.read_csv(YARDSTICKS / "rts_gmlc" / "SourceData" / "gen.csv")
+    table = technologies()
+    for technology, groups in (
+        ("hard_coal", ["U155", "U350"]),
+        ("gas_ccgt", ["U355"]),
+        ("gas_ocgt", ["U55"]),
+        ("oil", ["U12"]),
+    ):
+        share, tilt = [], []
+        for group in groups:
+            unit = gen[gen["Unit Group"] == group].iloc[0]
+            points = unit[[f"Output_pct_{k}" for k in range(4)]].astype(float).to_numpy()
+            rates = unit[[f"HR_incr_{k}" for k in range(1, 4)]].astype(float).to_numpy()
+            full = float(unit["HR_avg_0"]) * points[0] + (np.diff(points) * rates).sum()
+            share.append((float(unit["HR_avg_0"]) - rates[0]) * points[0] / full)
+            tilt.append(np.ptp(rates) / 2 / rates.mean())
+        row = table.key.index(technology)
+        assert table.columns["no_load_share"][row] == pytest.approx(np.mean(share), abs=5e-3), technology
+        assert table.columns["segment_spread"][row] == pytest.approx(np.mean(tilt), abs=0.035), technology
 
 
 def test_figures_are_convex_and_cover_the_range() -> None:
