@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
-from bos_core.exchange.model import ImportedGrid, Series
+from bos_core.exchange.model import ImportedGrid, Note, Series
 from bos_core.grid.model import FloatArray
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
@@ -159,13 +159,19 @@ class Scenarios:
             writer.put_series(series_name, list(series.elements), series.values)
         return self.workspace.scenarios.get(writer.commit(message, step="import"))
 
-    def export(self, reference: str, path: Path) -> None:
-        """Write a version to a file; the suffix decides the format (.zip keeps everything)."""
+    def export(self, reference: str, path: Path) -> tuple[Note, ...]:
+        """Write a version to a file; the suffix decides the format (.zip keeps everything).
+
+        Returns
+        -------
+        tuple of Note
+            What the format cannot hold.
+        """
         from bos_core.exchange import export_grid
 
         reader = self.workspace.reader(reference)
         series = {name: reader.series(name) for name in reader.series_names()}
-        export_grid(
+        return export_grid(
             {name: reader.table(name) for name in TABLES},
             path,
             {name: Series(name, tuple(s.ids.tolist()), s.values) for name, s in series.items()},

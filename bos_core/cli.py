@@ -336,13 +336,15 @@ def import_(
 @app.command()
 def export(
     scenario: Annotated[str, typer.Argument(help="Scenario version to export.")],
-    path: Annotated[Path, typer.Argument(help="Target: .zip (everything), .json (pandapower), .m (MATPOWER).")],
+    path: Annotated[Path, typer.Argument(help="Target: .zip (everything), .json (pandapower), .m, .mat, .xiidm.")],
 ) -> None:
     """Export a scenario version to a file."""
     from bos_core.api import connect
 
-    connect().scenarios.export(scenario, path)
+    notes = connect().scenarios.export(scenario, path)
     out.print(f"wrote {path}")
+    for note in notes:
+        out.print(f"  {note}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from bos_core.objects.errors import Finding, FormatError
 def export_grid(
     tables: Mapping[str, pa.Table], path: Path, series: Mapping[str, Series] | None = None
 ) -> tuple[Note, ...]:
-    """Write a grid: ``.zip`` everything, ``.json`` pandapower, ``.m`` and ``.mat`` MATPOWER.
+    """Write a grid: ``.zip`` everything, ``.json`` pandapower, ``.m`` and ``.mat`` MATPOWER, ``.xiidm`` PowSyBl.
 
     Returns
     -------
@@ -42,7 +42,12 @@ def export_grid(
         from bos_core.exchange.matpower_export import write_matpower
 
         return write_matpower(tables, path)
-    raise _refused(path, f"has the unknown suffix '{path.suffix}'", "give .zip (everything), .json, .m or .mat")
+    if suffix == ".xiidm":
+        from bos_core.exchange.powsybl_export import write_powsybl
+
+        return write_powsybl(tables, path)
+    remedy = "give .zip (everything), .json, .m, .mat or .xiidm"
+    raise _refused(path, f"has the unknown suffix '{path.suffix}'", remedy)
 
 
 def _refused(path: Path, problem: str, remedy: str) -> FormatError:

@@ -61,6 +61,7 @@ class _Reader:
             pn.replace_3_windings_transformers_with_3_2_windings_transformers(network)
             self.tables.note("transformer3", three, "imported as three two-winding transformers")
         levels = network.get_voltage_levels()
+        self.levels = levels
         self.kv_of_level = levels["nominal_v"]
         self.level_limits = levels[["low_voltage_limit", "high_voltage_limit"]]
         self.substation = levels["substation_id"]
@@ -91,10 +92,13 @@ class _Reader:
         low, high = (self.level_limits[c].reindex(level).to_numpy() for c in self.level_limits.columns)
         kv = self.kv.to_numpy()
         slack = self._slack(frame)
+        # The bus view numbers the buses of a level; a bus that is alone there is called as the level.
+        alone = ~level.duplicated(keep=False)
+        names = self._names(self.levels.reindex(level))
         ids = self.tables.add(
             "bus",
             frame.index,
-            self._names(frame),
+            np.where(alone, names, self._names(frame)),
             base_kv=kv,
             vm_pu_min=low / kv,
             vm_pu_max=high / kv,
@@ -280,11 +284,12 @@ class _Reader:
         taps = _Taps(self.network, frame)
         limits = self._limits_ka()
         u1, u2 = frame["rated_u1"].to_numpy(dtype=float), frame["rated_u2"].to_numpy(dtype=float)
-        pairs = np.array([limits.get(str(i), np.full(2, np.nan)) for i in frame.index])
-        given = frame["rated_s"].to_numpy(dtype=float)
-        by_current = np.sqrt(3.0) * np.fmin(u1 * pairs[:, 0], u2 * pairs[:, 1])
-        size = np.where(np.isnan(given), np.where(np.isnan(by_current), self.tables.base_mva, by_current), given)
-        unrated = np.isnan(given) & np.isnan(by_current)
+        one, two = np.array([limits.get(str(i), np.full(2, np.nan)) for i in frame.index]).T
+        # Limits of the ends come first; the rated power stands for that of the to end.
+        power = np.sqrt(3.0) * np.where(np.isnan(two), u1 * one, u2 * two)
+        power = np.where(np.isnan(power), frame["rated_s"].to_numpy(dtype=float), power)
+        unrated = np.isnan(power)
+        size = np.where(unrated, self.tables.base_mva, power)
         self.tables.note("transformer", int(unrated.sum()), "unrated")
         ohm = u2**2 / size
         r, x, g, b = (frame[f"{c}_at_current_tap"].to_numpy(dtype=float) for c in "rxgb")
@@ -310,7 +315,7 @@ class _Reader:
             tap_step_percent=taps.step_percent,
             tap_step_deg=taps.step_deg,
             tap_phase_shifter=taps.shifter,
-            i_max_from_ka=np.where(unrated, np.inf, np.nan),
+            i_max_from_ka=np.where(unrated, np.inf, one),
         )
         self.tables.state("branch", ids, in_service=True, tap=np.where(taps.movable, taps.position, np.nan))
         self.tables.note(

@@ -349,7 +349,7 @@ def test_rts_gmlc_agrees_with_matpower() -> None:
     np.testing.assert_allclose(np.rad2deg(answer.va_rad), [float(r[2]) for r in rows], atol=2e-3)
 
 
-@pytest.mark.parametrize("suffix", [".m", ".mat", ".json", ".zip"])
+@pytest.mark.parametrize("suffix", [".m", ".mat", ".json", ".zip", ".xiidm"])
 @pytest.mark.parametrize("name", ["case118", "example_multivoltage", "shifter", "winding", "rts"])
 def test_round_trip_keeps_the_power_flow(name: str, suffix: str, tmp_path: Path) -> None:
     nets = {"shifter": shifter_net, "winding": winding_net}
