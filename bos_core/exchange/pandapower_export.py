@@ -29,15 +29,21 @@ def write_pandapower_json(tables: Mapping[str, pa.Table], path: Path) -> tuple[N
     """Write a net as JSON; returns what could not be kept."""
     import pandapower
 
-    writer = _Writer(to_columns(tables))
-    net = writer.net()
+    net, _, notes = pandapower_net(tables)
     partial = path.with_name(path.name + ".part")
     try:
         partial.write_text(pandapower.to_json(net), encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return tuple(writer.notes)
+    return notes
+
+
+def pandapower_net(tables: Mapping[str, pa.Table]) -> tuple[Any, dict[str, tuple[str, int]], tuple[Note, ...]]:
+    """Return a net, where each branch id is (``l`` line, ``t`` or ``t3`` transformer, and row), and notes."""
+    writer = _Writer(to_columns(tables))
+    net = writer.net()
+    return net, writer.branch, tuple(writer.notes)
 
 
 class _Writer:

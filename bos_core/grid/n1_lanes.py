@@ -59,8 +59,8 @@ _GIVE_UP_PU = 1e3
 _GOING, _DONE, _FAILED = 0, 1, 2
 _EMPTY, _IDLE = -1, -2
 _SETTLED_PU = 1e-4
-"""Controls are looked at from this mismatch on: a limit that is passed by then is passed at the solution as well, and
-the iterations to the end of a round that is not the last would be wasted. The last round is judged at its end."""
+"""Controls are looked at from this mismatch on: a limit passed by then is passed at the solution as well, and to
+iterate a round that is not the last to its end is wasted. The last round is judged at its end."""
 _SLOW = 0.6
 _PATIENCE = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -54,6 +55,21 @@ def test_every_pair_of_hour_and_outage_is_verified(week: Run) -> None:
     grid, _ = week.state("n1_verification").reader.grid()
     assert week.n1.pairs(["hour"]).num_rows == int(grid.network.outage_candidate.sum()) * HOURS
     assert sum(week.n1.counts().values()) == week.n1.pairs(["hour"]).num_rows
+
+
+def test_random_pairs_agree_with_pandapower(bos: Bos, week: Run) -> None:
+    path = Path(__file__).parents[1] / "oracle" / "resolve_pairs.py"
+    spec = importlib.util.spec_from_file_location("resolve_pairs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    sys.modules["resolve_pairs"] = tool
+    spec.loader.exec_module(tool)
+    found = tool.compare(bos.workspace, week.trace_id, 80, 1)
+    assert [c for c in found if c.ours != c.theirs] == []
+    same = [c for c in found if c.vm_pu < tool.SAME_PU and c.loading < tool.SAME_LOADING]
+    assert [c for c in found if c not in same and not c.stuck] == []
+    assert len(same) > 0.7 * len(found)
 
 
 def test_the_model_of_step_one_has_no_state(week: Run) -> None:
