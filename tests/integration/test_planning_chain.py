@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bos_core.api import Bos, Run, connect
+from bos_core.objects.settings import StoreOptions
 from bos_core.objects.task import TaskState
 
 pytestmark = pytest.mark.timeout(1800)
@@ -129,3 +130,31 @@ def test_resuming_a_finished_run_computes_nothing(bos: Bos, week: Run) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert {task.id: task.attempt for task in ledger.tasks(week.trace_id)} == before
+
+
+def test_postgresql_and_s3_hold_the_same_results(
+    bos: Bos, tmp_path: Path, postgresql_url: str, s3_url: str, s3_options: StoreOptions
+) -> None:
+    """One URL each changes the index and the store, and nothing else."""
+    other = connect(
+        home=tmp_path / "home",
+        database_url=postgresql_url,
+        store_url=s3_url,
+        store_options=s3_options,
+        user="planner",
+        project="tests",
+    )
+    other.scenarios.import_(RTS_GMLC, name="rts")
+    day = {"hours": 24, "start": 24 * 181, "base_kv_min": 200.0, "chunk_hours": 12}
+    runs = [place.run("planning-chain", scenario="rts", **day).wait(900) for place in (bos, other)]
+    local, remote = (_digests(run) for run in runs)
+    assert remote == local
+    assert {step for step, _, _ in local} == set(STEPS)
+    assert not (tmp_path / "home" / "store").exists()
+    assert not (tmp_path / "home" / "index.sqlite").exists()
+
+
+def _digests(run: Run) -> dict[tuple[str, str, str], str]:
+    ledger = run.workspace.ledger
+    step_of = {task.id: task.step for task in ledger.tasks(run.trace_id)}
+    return {(step_of[o.task_id], o.chunk, o.name): o.content_digest for o in ledger.outputs(run.trace_id)}
