@@ -3,7 +3,8 @@
 The linearised power flow reads J dx = du, with every bus's angle and magnitude in x. The rows of J are the power
 balances; where a bus holds its voltage (and where the slack holds its angle) the row is that of the identity,
 so that du there is the change of the set point. For a quantity f(x) the adjoint J^-T df/dx is at once the
-derivative with respect to every active injection, reactive injection and voltage set point.
+derivative with respect to every active injection, reactive injection and voltage set point. J is the Jacobian of
+Newton's method (`bos_core.grid.newton`), whose magnitudes are logarithms.
 
 Constant-current and constant-impedance loads are in J. Balance is the slack's alone.
 
@@ -16,17 +17,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+import numba as nb
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
 
+from bos_core.grid.elimination import Elimination, Factors, Int32Array, Pattern, eliminate, factorize
 from bos_core.grid.injections import BusInjections
 from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, IntArray, Network
-from bos_core.grid.power_flow import PowerFlowSolution
-
-_COLUMNS = 128
+from bos_core.grid.newton import FIXED, PQ, PV, bus_powers, jacobian, new_workspace
+from bos_core.grid.power_flow import PowerFlowSolution, admittances_with_loads, prepare
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,8 @@ class Sensitivities:
     solution : PowerFlowSolution
     tap_up, tap_down : Network, optional
         The network with every tap one step up and down; without them `Rows.d_tap` is 0.
+    elimination : Elimination, optional
+        Of the same topology, to save its computation.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class Sensitivities:
         solution: PowerFlowSolution,
         tap_up: Network | None = None,
         tap_down: Network | None = None,
+        elimination: Elimination | None = None,
     ) -> None:
         self.network = network
+        self._elimination = elimination or eliminate(network)
         self.v_pu: ComplexArray = solution.v_pu
         held: BoolArray = injections.voltage_control & (solution.q_state == 0)
         held[network.slack] = True
@@ -95,36 +99,28 @@ class Sensitivities:
         self._taps = (tap_up, tap_down) if tap_up is not None and tap_down is not None else None
 
     @cached_property
-    def _power_jacobian(self) -> sp.csr_matrix:
-        """Derivatives of the power that each bus puts into the network and its shunts, (2 bus, 2 bus)."""
-        y, v = self.network.admittance_matrix(), self.v_pu
-        unit = v / np.abs(v)
-        current = np.conj(y @ v)
-        by_angle = sp.diags(1j * v) @ (sp.diags(current) - (y @ sp.diags(v)).conj())
-        by_magnitude = sp.diags(unit * current) + sp.diags(v) @ (y @ sp.diags(unit)).conj()
-        return sp.bmat([[by_angle.real, by_magnitude.real], [by_angle.imag, by_magnitude.imag]], format="csr")
+    def _factors(self) -> Factors:
+        elimination, network = self._elimination, self.network
+        state, _ = prepare(elimination, network, self._injections, self.v_pu, None)
+        state.kind[:] = np.where(self.held[elimination.order], PV, PQ)
+        state.kind[elimination.position[network.slack]] = FIXED
+        pattern, room, factors = elimination.pattern, new_workspace(elimination.pattern), elimination.new_factors()
+        g, b = admittances_with_loads(elimination, network, self._injections)
+        bus_powers(pattern, g, b, state.vr, state.vi, room.p, room.q)
+        jacobian(pattern, g, b, state, room.p, room.q, room.jacobian)
+        if not factorize(pattern, room.jacobian, factors, room.work):
+            raise ValueError("the Jacobian of the solved state is singular")
+        return factors
 
     @cached_property
-    def _solver(self) -> Any:
-        n, loads, vm = self.network.n_bus, self._injections, np.abs(self.v_pu)
-        by_voltage = np.concatenate(
-            [
-                loads.p_current_pu + 2 * loads.p_impedance_pu * vm,
-                loads.q_current_pu + 2 * loads.q_impedance_pu * vm,
-            ]
-        )
-        bus = np.arange(n)
-        drawn = sp.csr_matrix((by_voltage, (np.arange(2 * n), n + np.concatenate([bus, bus]))), (2 * n, 2 * n))
-        free = sp.diags(self._balanced.astype(float))
-        fixed = sp.diags((~self._balanced).astype(float))
-        return splu((free @ (self._power_jacobian + drawn) + fixed).tocsc())
+    def _admittance(self) -> sp.csr_matrix:
+        return self.network.admittance_matrix()
 
     @cached_property
-    def _balanced(self) -> BoolArray:
-        """Which of the 2 bus rows are power balances."""
-        active = np.ones(self.network.n_bus, dtype=np.bool_)
-        active[self.network.slack] = False
-        return np.concatenate([active, ~self.held])
+    def _power(self) -> ComplexArray:
+        """Power that each bus puts into the network and its shunts, (bus,)."""
+        power: ComplexArray = self.v_pu * np.conj(self._admittance @ self.v_pu)
+        return power
 
     @cached_property
     def _tap_admittances(self) -> ComplexArray:
@@ -201,7 +197,7 @@ class Sensitivities:
 
     def slack_power(self) -> Rows:
         """Linearise the active power that the slack bus puts into the network, one row."""
-        return self._rows(self._powers(np.array([self.network.slack])))
+        return self._rows(self._powers(np.array([self.network.slack]), reactive=False))
 
     def losses(self) -> Rows:
         """Linearise the active losses of branches and shunts, one row.
@@ -210,35 +206,99 @@ class Sensitivities:
         which are those of the slack's power plus the injection itself.
         """
         slack = self.slack_power()
-        power = self.v_pu * np.conj(self.network.admittance_matrix() @ self.v_pu)
         d_p = slack.d_p + 1.0
         d_p[:, self.network.slack] = 0.0
-        return Rows(np.array([power.real.sum()]), d_p, slack.d_q, slack.d_vm_set, slack.d_tap)
+        return Rows(np.array([self._power.real.sum()]), d_p, slack.d_q, slack.d_vm_set, slack.d_tap)
 
     def reactive_powers(self, bus: IntArray) -> Rows:
         """Linearise the reactive power that buses put into the network; sensible where they hold a voltage."""
-        return self._rows(self._powers(self.network.n_bus + bus))
+        return self._rows(self._powers(bus, reactive=True))
 
-    def _powers(self, row: IntArray) -> _Quantity:
-        """Rows of the power Jacobian, 0 to bus - 1 active, then reactive."""
-        power = self.v_pu * np.conj(self.network.admittance_matrix() @ self.v_pu)
-        value = np.concatenate([power.real, power.imag])[row]
-        return _Quantity(value, self._power_jacobian[row], self._tap_power[row])
+    def _powers(self, bus: IntArray, *, reactive: bool) -> _Quantity:
+        """Active or reactive power of buses."""
+        n, v, row = self.network.n_bus, self.v_pu, np.arange(bus.size)
+        unit = v / np.abs(v)
+        near = self._admittance[bus].tocoo()
+        at, other = bus[near.row], near.col
+        drawn = np.conj(self._power[bus] / v[bus])
+        gradient = [
+            (row, bus, 1j * self._power[bus]),
+            (near.row, other, -1j * v[at] * np.conj(near.data * v[other])),
+            (row, n + bus, unit[bus] * np.conj(drawn)),
+            (near.row, n + other, v[at] * np.conj(near.data * unit[other])),
+        ]
+        rows, columns, values = (np.concatenate(part) for part in zip(*gradient, strict=True))
+        part = values.imag if reactive else values.real
+        return _Quantity(
+            value=(self._power.imag if reactive else self._power.real)[bus],
+            gradient=sp.csr_matrix((part, (rows, columns)), (bus.size, 2 * n)),
+            direct=self._tap_power[n * reactive + bus],
+        )
 
     def _rows(self, quantity: _Quantity) -> Rows:
-        n, count = self.network.n_bus, quantity.value.size
-        adjoint = np.empty((count, 2 * n))
-        transposed = quantity.gradient.T.tocsc()
-        for start in range(0, count, _COLUMNS):
-            chunk = slice(start, start + _COLUMNS)
-            adjoint[chunk] = self._solver.solve(transposed[:, chunk].toarray(), trans="T").T
-        d_tap = quantity.direct.toarray() - (self._tap_power.T @ (adjoint * self._balanced).T).T
-        d_p, reactive = adjoint[:, :n], adjoint[:, n:]
+        n, count, elimination = self.network.n_bus, quantity.value.size, self._elimination
+        vm = np.abs(self.v_pu)
+        gradient = sp.csr_matrix(quantity.gradient @ sp.diags(np.concatenate([np.ones(n), vm])))
+        d_p, d_q, d_vm_set = (np.zeros((count, n)) for _ in range(3))
+        _adjoint(
+            elimination.pattern, self._factors, elimination.order, elimination.position,
+            gradient.indptr, gradient.indices, gradient.data, self.held, vm, d_p, d_q, d_vm_set,
+        )  # fmt: skip
         d_p[:, self.network.slack] = 0.0
-        return Rows(
-            value=quantity.value,
-            d_p=d_p,
-            d_q=np.where(self.held, 0.0, reactive),
-            d_vm_set=np.where(self.held, reactive, 0.0),
-            d_tap=d_tap,
-        )
+        moved = self._tap_power.T.tocsr()
+        touched = np.unique(moved.indices)
+        at_angle, at_magnitude = touched[touched < n], touched[touched >= n] - n
+        adjoint = np.concatenate([d_p[:, at_angle], d_q[:, at_magnitude]], axis=1)
+        d_tap = quantity.direct.toarray() - (moved[:, touched] @ adjoint.T).T
+        return Rows(quantity.value, d_p, d_q, d_vm_set, d_tap)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _adjoint(
+    pattern: Pattern,
+    factors: Factors,
+    order: IntArray,
+    position: IntArray,
+    gradient_ptr: Int32Array,
+    gradient_column: Int32Array,
+    gradient_value: FloatArray,
+    held: BoolArray,
+    vm_pu: FloatArray,
+    d_p: FloatArray,
+    d_q: FloatArray,
+    d_vm_set: FloatArray,
+) -> None:
+    """Solve with the transposed Jacobian for each row of a sparse gradient; write the derivatives (row, bus).
+
+    Gradients have few entries, and the zeros of the forward way are skipped.
+    """
+    lower, upper, inverse = factors.lower, factors.upper, factors.diagonal_inverse
+    n = order.size
+    x = np.empty((n, 2))
+    for r in range(d_p.shape[0]):
+        x[:] = 0.0
+        for p in range(gradient_ptr[r], gradient_ptr[r + 1]):
+            column = gradient_column[p]
+            x[position[column % n], column // n] += gradient_value[p]
+        for i in range(n):
+            a, b = x[i, 0], x[i, 1]
+            if a == 0.0 and b == 0.0:
+                continue
+            s, t = inverse[i, 0] * a + inverse[i, 2] * b, inverse[i, 1] * a + inverse[i, 3] * b
+            x[i, 0], x[i, 1] = s, t
+            for p in range(pattern.u_ptr[i], pattern.u_ptr[i + 1]):
+                k = pattern.u_column[p]
+                x[k, 0] -= upper[p, 0] * s + upper[p, 2] * t
+                x[k, 1] -= upper[p, 1] * s + upper[p, 3] * t
+        for i in range(n - 1, -1, -1):
+            s, t = x[i, 0], x[i, 1]
+            for p in range(pattern.l_ptr[i], pattern.l_ptr[i + 1]):
+                k = pattern.l_column[p]
+                x[k, 0] -= lower[p, 0] * s + lower[p, 2] * t
+                x[k, 1] -= lower[p, 1] * s + lower[p, 3] * t
+            bus = order[i]
+            d_p[r, bus] = s
+            if held[bus]:
+                d_vm_set[r, bus] = t / vm_pu[bus]
+            else:
+                d_q[r, bus] = t

@@ -95,7 +95,7 @@ class Assessor:
         self.grid: Grid = inputs.grid
         self.prices = prices
         self.subnet = voltage_levels(inputs.grid.network)
-        self._elimination = elimination
+        self.elimination = elimination
 
     def assess(self, snapshot: Snapshot, *, warm: bool) -> Assessment | None:
         """Solve the power flow and judge the state; None where it diverges.
@@ -112,7 +112,7 @@ class Assessor:
         network = network_at(self.grid, snapshot)
         injections = bus_injections(self.grid, snapshot)
         start = snapshot.vm_pu * np.exp(1j * snapshot.va_rad) if warm else None
-        solution = solve(network, injections, start, enforce_q_limits=False, elimination=self._elimination)
+        solution = solve(network, injections, start, enforce_q_limits=False, elimination=self.elimination)
         if solution.outcome != CONVERGED:
             return None
         solved = update_snapshot(

@@ -2,7 +2,8 @@
 
 It decides over what `controls` offers, unit commitment, voltage set points and taps, subject to the linearised
 limits. Commitment, taps and shunt steps are continuous at first; rounded and fixed, everything else is
-optimised once more.
+optimised once more. Limits become rows of the LP when its answer breaks them; that of a current's magnitude, which
+is quadratic, becomes as many tangents as it takes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from slots.highs_session import HighsSession
 from slots.linear_model import INF, LinearModel, Solution
 from slots.security_assessment.controls import SHED, SHUNT, VARIABLE, Injections, applied
 from slots.security_assessment.initial_state import full_load_cost, segments_above
-from slots.security_assessment.linearisation import NEGLIGIBLE, Linearisation
+from slots.security_assessment.linearisation import Cuts, Linearisation
 
 TIME_LIMIT_S = 120.0
 """Safety net of one LP; it takes a second."""
@@ -26,11 +27,13 @@ TIME_LIMIT_S = 120.0
 _VM_MOVE_EUR_PER_PU = 1000.0
 _TAP_MOVE_EUR = 5.0
 """Prices of moving what costs nothing: they keep it in place where a move does not help."""
-_START_SHARE = 0.5
-"""A unit runs when the relaxed LP gives it this share of its technical minimum."""
-_THRESHOLDS = (0.5, 0.25, 0.08)
-"""Fractions of a step from which it becomes a whole one."""
-_TURNS = 6
+_CUTS_MAX, _CUTS_EARLY = 20, 4
+"""How often limits are added to one LP: at the end, and before everything that comes in steps is decided."""
+_START_SHARE = 0.2
+"""A unit runs when the relaxed LP gives it this share of its technical minimum: to lack one costs more."""
+_REPAIRS = 2
+"""How often taps are moved on after rounding, for limits that are relaxed."""
+_TURNS = 4
 """Largest number of units that are turned over on trial after rounding."""
 _TURN_EUR = 500.0
 _TURN_SHARE = 1e-3
@@ -38,17 +41,32 @@ _TURN_SHARE = 1e-3
 _COMMITMENT_REACH = 0.2
 """Below this trust region units neither start nor stop."""
 _RUNNING_MW = 1e-3
-_LARGEST_RANGE = 1e4
 _EUR = 1e-3
 """The LP counts in thousands of EUR: better scaled."""
 
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A snapshot to try, and the values of the limits that the linearisation expects of it."""
+    """A snapshot to try.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+    predicted : (row,)
+        The values of the limits that the linearisation expects of it.
+    on : (thermal unit,)
+        Who runs, 0 or 1.
+    steps : (stepped control,)
+        Steps up of taps, then of shunts.
+    cuts : Cuts
+        Limits that took part, to start the next LP of the same linearisation with.
+    """
 
     snapshot: Snapshot
     predicted: FloatArray
+    on: FloatArray
+    steps: FloatArray
+    cuts: Cuts
 
 
 class RedispatchProgram:
@@ -61,18 +79,26 @@ class RedispatchProgram:
         Part of its range, or of the largest step, that a control may move, up to 1.
     error : (row,)
         What the linearisation missed in an earlier proposal, added to the rows' values.
+    earlier : Proposal, optional
+        Of the same linearisation: its limits take part from the start.
     """
 
-    def __init__(self, step: Linearisation, reach: float, error: FloatArray) -> None:
+    def __init__(
+        self, step: Linearisation, reach: float, error: FloatArray, earlier: Proposal | None = None
+    ) -> None:
         limits = step.limits()
         self.step, self.limits, self.reach, self.error = step, limits, reach, error
         self.model = LinearModel()
         self.rows: list[tuple[IntArray, FloatArray]] = []
-        violated = (limits.value > limits.upper) | (limits.value < limits.lower)
-        self._inject(violated)
+        self.relief: dict[tuple[int, float], int] = {}
+        nothing = np.zeros(limits.value.size)
+        broken = limits.broken(limits.value, nothing, nothing)
+        self._inject(broken.row)
         self._units()
         self._set_points()
-        self._limit_rows()
+        self._balance()
+        self.cuts: list[Cuts] = []
+        self._add(limits.broken(limits.value + error, nothing, nothing) if earlier is None else earlier.cuts)
 
     def _pair(
         self, value: FloatArray, low: FloatArray, high: FloatArray, cost: FloatArray, move: FloatArray
@@ -82,11 +108,9 @@ class RedispatchProgram:
         down = self.model.add_columns(value.shape, 0.0, np.maximum(value - low, 0.0), _EUR * (move - cost))
         return up, down
 
-    def _inject(self, violated: BoolArray) -> None:
+    def _inject(self, broken: IntArray) -> None:
         c, step_move = self.step.controls, self.step.settings.move_eur_per_mwh
-        chosen = self.chosen = _candidates(
-            c, self.limits.effects.injection[violated], self.step.settings.candidates
-        )
+        chosen = self.chosen = _candidates(c, self.limits.effects.injection[broken], self.step.settings.candidates)
         width = self.reach * (c.upper - c.lower)[chosen]
         value = c.value[chosen]
         low, high = np.maximum(c.lower[chosen], value - width), np.minimum(c.upper[chosen], value + width)
@@ -153,26 +177,44 @@ class RedispatchProgram:
     def _couple(self, pair: tuple[IntArray, IntArray], effect: FloatArray) -> None:
         self.rows += [(pair[0], effect), (pair[1], -effect)]
 
-    def _limit_rows(self) -> None:
-        limits, effects = self.limits, self.limits.effects
-        shift = limits.value + self.error - effects.unit @ self.given - effects.commitment @ self.was_on
-        # The first row is the slack's power: a column of its own with its units' limits and price.
+    def _balance(self) -> None:
+        """Give the slack's power a column of its own, with its units' limits and price."""
+        limits, model = self.limits, self.model
         low, high = self.step.assessor.slack_range(self.step.state.snapshot)
-        slack_power = self.model.add_columns((1,), low, high, _EUR * self._slack_price())
-        # Sides are rows of their own: rows that share a relief may need it on opposite sides.
-        for side, bound in ((1.0, limits.upper), (-1.0, limits.lower)):
-            chosen = np.flatnonzero(np.isfinite(bound))
-            room = side * (bound - shift)[chosen]
-            room[chosen == 0] = side * -shift[0]
-            rows = self.model.add_rows([], -INF, room, chosen.shape)
-            self.model.add_entries(rows[chosen == 0], slack_power, np.full(1, -side))
-            for columns, effect in self.rows:
-                range_ = np.minimum(self.model.upper[columns], _LARGEST_RANGE)
-                row, column = np.nonzero(np.abs(effect[chosen]) * range_ > NEGLIGIBLE)
-                self.model.add_entries(rows[row], columns[column], side * effect[chosen[row], column])
-            number, first, member = np.unique(limits.relief[chosen], return_index=True, return_inverse=True)
-            relief = self.model.add_columns(number.shape, 0.0, INF, _EUR * limits.price[chosen[first]])
-            self.model.add_entries(rows, relief[member.reshape(-1)], np.full(member.size, -1.0))
+        power = model.add_columns((1,), low, high, _EUR * self._slack_price())
+        relief = model.add_columns((2,), 0.0, INF, _EUR * limits.price[0])
+        room = -self._constant(np.arange(1))
+        row = model.add_rows([(power, -1.0), (relief[:1], -1.0), (relief[1:], 1.0)], room, room, (1,))
+        for columns, effect in self.rows:
+            model.add_entries(np.repeat(row, columns.size), columns, effect[0])
+
+    def _constant(self, row: IntArray) -> FloatArray:
+        """Return the values of rows where all columns are 0."""
+        limits, effects = self.limits, self.limits.effects
+        value = limits.value[row] + self.error[row]
+        return np.asarray(value - effects.unit[row] @ self.given - effects.commitment[row] @ self.was_on)
+
+    def _add(self, cuts: Cuts) -> None:
+        """Add limits as rows, each with its slack."""
+        model, limits = self.model, self.limits
+        cuts = cuts.widened(limits.value.size)
+        self.cuts.append(cuts)
+        everything = np.arange(limits.value.size)
+        rows = model.add_rows([], -INF, cuts.bound - cuts.weights @ self._constant(everything), cuts.bound.shape)
+        for columns, effect in self.rows:
+            part = np.asarray(cuts.weights @ effect)
+            row, column = np.nonzero(part)
+            model.add_entries(rows[row], columns[column], part[row, column])
+        for row, cut, side in zip(rows.tolist(), cuts.row.tolist(), cuts.side.tolist(), strict=True):
+            key = (int(limits.relief[cut]), side)
+            if key not in self.relief:
+                self.relief[key] = int(model.add_columns((1,), 0.0, INF, _EUR * limits.price[cut])[0])
+            model.add_entries(np.array([row]), np.array([self.relief[key]]), np.array([-1.0]))
+
+    def _reliefs(self, x: FloatArray, side: float) -> FloatArray:
+        """Return how far each row's slack on one side is used, (row,)."""
+        used = {number: x[column] for (number, which), column in self.relief.items() if which == side}
+        return np.array([used.get(number, 0.0) for number in self.limits.relief.tolist()])
 
     def _slack_price(self) -> float:
         grid, on = self.step.assessor.grid, self.step.state.snapshot.unit_on
@@ -183,43 +225,79 @@ class RedispatchProgram:
             np.average(full_load_cost(grid)[members], weights=np.maximum(grid.units.p_mw_max[members], 1e-6))
         )
 
-    def solve(self) -> Proposal:
-        """Solve, round what comes in steps, solve the rest again."""
-        session = HighsSession(self.model, TIME_LIMIT_S)
-        on = self.was_on
-        if self.reach < _COMMITMENT_REACH:
-            session.set_bounds(self.on, on, on)
-        x = self._solution(session).x
-        if self.reach >= _COMMITMENT_REACH:
-            on = self._commitment(session, x)
-        x = self._rounded(session, x)
-        return Proposal(self._snapshot(x, on > 0), self._predicted(x))
+    def solve(self, decided: Proposal | None = None) -> Proposal:
+        """Solve, round what comes in steps, solve the rest again.
 
-    def _rounded(self, session: HighsSession, relaxed: FloatArray) -> FloatArray:
-        """Fix taps and shunts at whole steps and solve the rest.
-
-        A fraction of a step may be all that a voltage lacks, and rounding it off would never supply it: several
-        thresholds are tried for when a fraction becomes a whole step, and the best LP counts.
+        Parameters
+        ----------
+        decided : Proposal, optional
+            Says who runs and where taps and shunts stand, from the same linearisation; by default both are
+            decided, who runs only in a wide trust region.
         """
+        session = HighsSession(self.model, TIME_LIMIT_S)
+        if decided is not None:
+            on = decided.on
+        elif self.reach < _COMMITMENT_REACH:
+            on = self.was_on
+        else:
+            on = self._commitment(session, self._solution(session, _CUTS_EARLY).x)
+        session.set_bounds(self.on, on, on)
+        up, down = self._stepped()
+        if decided is not None:
+            wanted = decided.steps
+        else:
+            relaxed = self._solution(session, _CUTS_EARLY).x
+            wanted = relaxed[up] - relaxed[down]
+        steps, x = self._rounded(session, wanted)
+        return Proposal(self._snapshot(x, on > 0), self._predicted(x), on, steps, Cuts.joined(self.cuts))
+
+    def _stepped(self) -> tuple[IntArray, IntArray]:
+        """Return the columns up and down of taps, then of shunts."""
         shunts = self.step.controls.kind[self.chosen] == SHUNT
-        up = np.concatenate([self.tap[0], self.inject[0][shunts]])
-        down = np.concatenate([self.tap[1], self.inject[1][shunts]])
-        wanted = relaxed[up] - relaxed[down]
-        best: Solution | None = None
-        tried: set[bytes] = set()
-        for threshold in _THRESHOLDS:
-            steps = np.sign(wanted) * np.floor(np.abs(wanted) + 1.0 - threshold)
-            if steps.tobytes() in tried:
-                continue
-            tried.add(steps.tobytes())
+        return (
+            np.concatenate([self.tap[0], self.inject[0][shunts]]),
+            np.concatenate([self.tap[1], self.inject[1][shunts]]),
+        )
+
+    def _rounded(self, session: HighsSession, wanted: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Fix taps and shunts at whole steps near what is wanted and solve the rest; return steps and answer.
+
+        A fraction of a step may be all that a voltage lacks, and rounding it off would never supply it: where a
+        limit is relaxed after rounding, the most effective tap goes one step further if that pays.
+        """
+        up, down = self._stepped()
+        most, least = np.floor(self.model.upper[up]), np.ceil(-self.model.upper[down])
+
+        def fixed(steps: FloatArray) -> Solution:
             session.set_bounds(up, np.maximum(steps, 0.0), np.maximum(steps, 0.0))
             session.set_bounds(down, np.maximum(-steps, 0.0), np.maximum(-steps, 0.0))
-            found = self._solution(session)
-            if best is None or found.objective < best.objective:
-                best = found
-        assert best is not None
-        x: FloatArray = best.x
-        return x
+            return self._solution(session, _CUTS_MAX)
+
+        best_steps = np.clip(np.rint(wanted), least, most)
+        best = fixed(best_steps)
+        for _ in range(_REPAIRS):
+            steps = np.clip(best_steps + self._helpful(best.x, up.size), least, most)
+            if np.array_equal(steps, best_steps):
+                break
+            found = fixed(steps)
+            if found.objective >= best.objective:
+                break
+            best, best_steps = found, steps
+        return best_steps, best.x
+
+    def _helpful(self, x: FloatArray, size: int) -> FloatArray:
+        """Return one step, up or down, of the most effective tap for each limit that is relaxed, (size,)."""
+        steps = np.zeros(size)
+        tap = self.limits.effects.tap
+        for (number, side), column in self.relief.items():
+            if x[column] * self.model.cost[column] <= _EUR * _TAP_MOVE_EUR:
+                continue
+            rows = np.flatnonzero(self.limits.relief == number)
+            effect = tap[rows]
+            if effect.size and np.abs(effect).max() > 0:
+                row, group = np.unravel_index(np.argmax(np.abs(effect)), effect.shape)
+                steps[group] = -side * np.sign(effect[row, group])
+        return steps
 
     def _commitment(self, session: HighsSession, relaxed: FloatArray) -> FloatArray:
         """Decide who runs: round the relaxed LP, then turn over units while that pays.
@@ -230,11 +308,10 @@ class RedispatchProgram:
         low = self.step.low[self.step.thermal]
         on = (relaxed[self.power] >= np.maximum(_START_SHARE * low, _RUNNING_MW)).astype(np.float64)
         session.set_bounds(self.on, on, on)
-        best = self._solution(session)
+        best = self._solution(session, _CUTS_EARLY)
         tried = np.zeros(on.size, dtype=np.bool_)
-        matrix = self.model.matrix().tocsc()[:, self.on]
         for _ in range(_TURNS):
-            reduced = self.model.cost[self.on] - matrix.T @ best.row_dual
+            reduced = self.model.cost[self.on] - self.model.matrix().tocsc()[:, self.on].T @ best.row_dual
             promise = np.where(tried, 0.0, np.where(on > 0, reduced, -reduced))
             unit = int(np.argmax(promise))
             if promise[unit] <= max(_EUR * _TURN_EUR, _TURN_SHARE * best.objective):
@@ -244,19 +321,28 @@ class RedispatchProgram:
             other[unit] = 1.0 - on[unit]
             session.set_bounds(self.on, other, other)
             # Within a small trust region a unit may be too far from its minimum to stop.
-            found = session.solve_relaxation()
-            if found.objective < best.objective - _EUR * _TURN_EUR:
-                on, best = other, found
-        session.set_bounds(self.on, on, on)
+            if session.solve_relaxation().objective < best.objective - _EUR * _TURN_EUR:
+                found = self._solution(session, _CUTS_EARLY)
+                if found.objective < best.objective:
+                    on, best = other, found
         return on
 
-    def _solution(self, session: HighsSession) -> Solution:
-        solution: Solution = session.solve_relaxation()
-        if not solution.found:
-            raise ProgramError(
-                f"the redispatch LP ended {solution.status}; its limits can all be relaxed, so scale prices"
+    def _solution(self, session: HighsSession, cuts_max: int) -> Solution:
+        """Solve; limits that the answer breaks become rows until it breaks none."""
+        for _ in range(cuts_max):
+            solution: Solution = session.solve_relaxation()
+            if not solution.found:
+                raise ProgramError(
+                    f"the redispatch LP ended {solution.status}; its limits can all be relaxed, so scale prices"
+                )
+            x = solution.x
+            cuts = self.limits.broken(
+                self._predicted(x) + self.error, self._reliefs(x, 1.0), self._reliefs(x, -1.0)
             )
-        return solution
+            if not cuts.row.size:
+                break
+            self._add(cuts)
+        return session.solve_relaxation() if cuts.row.size else solution
 
     def _predicted(self, x: FloatArray) -> FloatArray:
         limits, effects = self.limits, self.limits.effects

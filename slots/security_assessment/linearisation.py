@@ -25,6 +25,8 @@ _BUSES_PER_ROW = 30
 _VOLTAGE_ROWS = 150
 """Largest number of voltage rows on either side."""
 _BALANCE, _BRANCH, _VOLTAGE, _REACTIVE = range(4)
+_TOLERANCE = np.array([0.0, 3e-4, 5e-5, 0.05])
+"""By how much the LP's answer may pass a limit of each kind before the limit becomes a row of the LP."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,18 @@ class Effects:
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """Linearised rows: value + coefficients x change must lie between lower and upper, give or take slack."""
+    """Linearised rows: value + coefficients x change must lie between lower and upper, give or take slack.
+
+    A current takes two rows, its parts along its present phase and a quarter turn ahead, each a share of the
+    rating; `upper` of the first limits their geometric sum.
+    """
 
     value: FloatArray
     lower: FloatArray
     upper: FloatArray
     effects: Effects
-    number: IntArray
-    """(row,) what is limited: kind and element."""
+    kind: IntArray
+    element: IntArray
     relief: IntArray
     """(row,) which slack relaxes the row; rows with the same number share it, each side has its own."""
     price: FloatArray
@@ -119,6 +125,59 @@ class Limits:
     """(row,) of currents: what turns one into the row's value; 0 elsewhere."""
     at_from: BoolArray
     """(row,) of currents: at which end."""
+    first_part: BoolArray
+    """(row,) whether the row is the first of a current's two."""
+
+    def broken(self, value: FloatArray, relief_up: FloatArray, relief_down: FloatArray) -> Cuts:
+        """Return the limits that values (row,) break beyond their slacks (row,), those of row 0 aside."""
+        tolerance = _TOLERANCE[self.kind]
+        magnitude, turn = value.copy(), np.ones(value.size, dtype=np.complex128)
+        first = np.flatnonzero(self.first_part)
+        current = value[first] + 1j * value[first + 1]
+        magnitude[first] = np.abs(current)
+        turn[first] = np.exp(1j * np.angle(current))
+        over = magnitude - relief_up > self.upper + tolerance
+        under = value + relief_down < self.lower - tolerance
+        over[0] = under[0] = False
+        up, down = np.flatnonzero(over), np.flatnonzero(under)
+        row, side = np.concatenate([up, down]), np.repeat([1.0, -1.0], [up.size, down.size])
+        cut = np.arange(row.size)
+        two = np.flatnonzero(self.first_part[row])
+        weights = sp.csr_matrix(
+            (
+                np.concatenate([side * turn[row].real, turn[row[two]].imag]),
+                (np.concatenate([cut, cut[two]]), np.concatenate([row, row[two] + 1])),
+            ),
+            (row.size, value.size),
+        )
+        return Cuts(weights, np.where(side > 0, self.upper[row], -self.lower[row]), row, side)
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """Linear conditions on rows: weights (cut, row) x values must not exceed `bound`, give or take slack."""
+
+    weights: sp.csr_matrix
+    bound: FloatArray
+    row: IntArray
+    """(cut,) whose slack relaxes it,"""
+    side: FloatArray
+    """(cut,) and on which side, 1 above, -1 below."""
+
+    def widened(self, rows: int) -> Cuts:
+        """Return the cuts for limits that have grown to this many rows."""
+        entries = self.weights
+        return replace(
+            self, weights=sp.csr_matrix((entries.data, entries.indices, entries.indptr), (self.row.size, rows))
+        )
+
+    @classmethod
+    def joined(cls, parts: list[Cuts]) -> Cuts:
+        """Return the cuts of all parts, which have the same rows."""
+        return cls(
+            sp.vstack([part.weights for part in parts], format="csr"),
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("bound", "row", "side")),
+        )
 
 
 class Linearisation:
@@ -134,7 +193,9 @@ class Linearisation:
         )
         self.tap_group = _tap_groups(grid.network, snapshot.tap)
         settled = replace(state.solution, q_state=np.zeros_like(state.solution.q_state))
-        self.sensitivities = Sensitivities(state.network, state.injections, settled, tap_up, tap_down)
+        self.sensitivities = Sensitivities(
+            state.network, state.injections, settled, tap_up, tap_down, assessor.elimination
+        )
         units = grid.units
         self.high = np.where(
             assessor.inputs.unit_in_service, np.minimum(units.p_mw_max, assessor.inputs.available_mw), 0.0
@@ -143,7 +204,6 @@ class Linearisation:
         runnable = units.committable & assessor.inputs.unit_in_service & (self.high > 0)
         self.thermal = np.flatnonzero(runnable & (units.bus != grid.network.slack))
         self._done = Monitored.nothing(grid.network.n_branch, grid.network.n_bus)
-        self._kind_size = max(grid.network.n_bus, grid.network.n_branch)
         self._parts: list[Limits] = [self._slack_limit()]
 
     def watch(self, monitored: Monitored) -> None:
@@ -173,18 +233,16 @@ class Linearisation:
         on_injection = np.asarray((c.p_per_unit.T @ rows.d_p.T + c.q_per_unit.T @ rows.d_q.T).T) * factor
         if own is not None:
             on_injection -= own
-        on_injection[np.abs(on_injection) * (c.upper - c.lower) <= NEGLIGIBLE] = 0.0
-        on_unit = rows.d_p[:, grid.units.bus[self.thermal]] / grid.network.base_mva
+        settings = self.settings
         return Effects(
-            injection=sp.csr_matrix(on_injection),
-            unit=on_unit * factor,
-            vm=rows.d_vm_set[:, self.held] * factor,
-            tap=(rows.d_tap @ self.tap_group) * factor,
+            injection=sp.csr_matrix(_without_small(on_injection, c.upper - c.lower)),
+            unit=_without_small(
+                rows.d_p[:, grid.units.bus[self.thermal]] / grid.network.base_mva * factor, self.high[self.thermal]
+            ),
+            vm=_without_small(rows.d_vm_set[:, self.held] * factor, settings.vm_step_pu),
+            tap=_without_small((rows.d_tap @ self.tap_group) * factor, settings.tap_steps),
             commitment=np.zeros((scale.size, self.thermal.size)),
         )
-
-    def _number(self, kind: int, element: IntArray) -> IntArray:
-        return kind * self._kind_size + element
 
     def _slack_limit(self) -> Limits:
         """The slack's power, between the limits of its units."""
@@ -198,10 +256,8 @@ class Linearisation:
             lower=np.array([low]),
             upper=np.array([high]),
             effects=effects,
-            number=self._number(_BALANCE, np.zeros(1, dtype=np.int64)),
-            relief=self._number(_BALANCE, np.zeros(1, dtype=np.int64)),
             price=np.array([assessor.prices.balance_eur_per_mwh]),
-            **_no_current(1),
+            **_described(_BALANCE, np.zeros(1, dtype=np.int64)),
         )
 
     def _worse_end(self, state: Assessment, branch: IntArray) -> tuple[BoolArray, ComplexArray]:
@@ -212,36 +268,32 @@ class Linearisation:
         current = np.where(at_from, i_from, i_to)
         return at_from, np.exp(1j * np.angle(current))
 
-    def cut(self, trial: Assessment) -> None:
-        """Limit the currents of branches that are overloaded in a trial, along the phases that they have there.
-
-        The magnitude of a current bends where its reactive part changes; its parts along several phases do not.
-        """
-        over = np.flatnonzero(trial.loading > self.assessor.inputs.loading_max)
-        for start in range(0, over.size, _CHUNK):
-            branch = over[start : start + _CHUNK]
-            self._parts.append(self._current_limits(branch, *self._worse_end(trial, branch)))
-
     def _branch_limits(self, branch: IntArray) -> list[Limits]:
-        return [self._current_limits(branch, *self._worse_end(self.state, branch))]
-
-    def _current_limits(self, branch: IntArray, at_from: BoolArray, phase: ComplexArray) -> Limits:
         network, assessor = self.state.network, self.assessor
+        at_from, phase = self._worse_end(self.state, branch)
         rating = np.where(at_from, network.i_max_from_pu[branch], network.i_max_to_pu[branch])
+        # Two rows for each branch, side by side.
+        branch, at_from, rating = (np.repeat(each, 2) for each in (branch, at_from, rating))
+        phase = np.column_stack([phase, 1j * phase]).ravel()
+        first = np.arange(branch.size) % 2 == 0
         rows = self.sensitivities.branch_currents(branch, at_from, phase)
         mva = network.i_max_from_pu[branch] * network.base_mva
         limit = assessor.inputs.loading_max[branch] * (1 - self.settings.loading_margin)
-        return Limits(
-            value=rows.value / rating,
-            lower=-limit,
-            upper=limit,
-            effects=self._effects(rows, 1.0 / rating),
-            number=self._number(_BRANCH, branch),
-            relief=self._number(_BRANCH, branch),
-            price=assessor.prices.overload_eur_per_mvah * mva,
-            direction=np.asarray(np.conj(phase) / rating, dtype=np.complex128),
-            at_from=at_from,
-        )
+        described = _described(_BRANCH, branch) | {
+            "direction": np.asarray(np.conj(phase) / rating, dtype=np.complex128),
+            "at_from": at_from,
+            "first_part": first,
+        }
+        return [
+            Limits(
+                value=rows.value / rating,
+                lower=np.full(branch.size, -INF),
+                upper=np.where(first, limit, INF),
+                effects=self._effects(rows, 1.0 / rating),
+                price=assessor.prices.overload_eur_per_mvah * mva,
+                **described,
+            )
+        ]
 
     def _voltage_limits(self, bus: IntArray) -> list[Limits]:
         inputs, margin = self.assessor.inputs, self.settings.voltage_margin_pu
@@ -253,10 +305,8 @@ class Linearisation:
             lower=low + inside,
             upper=high - inside,
             effects=self._effects(rows, np.ones(bus.size)),
-            number=self._number(_VOLTAGE, bus),
-            relief=self._number(_VOLTAGE, self.assessor.subnet[bus]),
             price=np.full(bus.size, self.assessor.prices.voltage_eur_per_pu_h),
-            **_no_current(bus.size),
+            **(_described(_VOLTAGE, bus) | {"relief": _number(_VOLTAGE, self.assessor.subnet[bus])}),
         )
         return [limits]
 
@@ -272,17 +322,15 @@ class Linearisation:
         inside = np.minimum(self.settings.reactive_margin * (high - low), _REACTIVE_MARGIN_MVAR)
         brought = [np.where(here, limit[self.thermal], 0.0) for limit in (units.q_mvar_min, units.q_mvar_max)]
         none = np.full(bus.size, INF)
-        number, price = self._number(_REACTIVE, bus), self.assessor.prices.reactive_eur_per_mvarh
+        price = np.full(bus.size, self.assessor.prices.reactive_eur_per_mvarh)
         return [
             Limits(
                 value=value - side @ on,
                 lower=lower - side @ on,
                 upper=upper - side @ on,
                 effects=replace(effects, commitment=-side),
-                number=number,
-                relief=number,
-                price=np.full(bus.size, price),
-                **_no_current(bus.size),
+                price=price,
+                **_described(_REACTIVE, bus),
             )
             for side, lower, upper in ((brought[0], low + inside, none), (brought[1], -none, high - inside))
         ]
@@ -295,7 +343,7 @@ class Linearisation:
 
     def measured(self, limits: Limits, other: Assessment) -> FloatArray:
         """Return the values of the rows in another, solved state, (row,)."""
-        kind, element = np.divmod(limits.number, self._kind_size)
+        kind, element = limits.kind, limits.element
         value = limits.value.copy()
         value[kind == _BALANCE] = self.assessor.slack_power(other.snapshot, other.solution)
         current = kind == _BRANCH
@@ -308,6 +356,12 @@ class Linearisation:
         q_mvar = other.solution.q_control_pu[element[reactive]] * self.assessor.grid.network.base_mva
         value[reactive] = q_mvar + limits.effects.commitment[reactive] @ on
         return value
+
+
+def _without_small(effect: FloatArray, range_: FloatArray | float) -> FloatArray:
+    """Put effects (row, control) to 0 in place that are negligible over a control's range; return them."""
+    effect[np.abs(effect) * range_ <= NEGLIGIBLE] = 0.0
+    return effect
 
 
 def _tap_groups(network: Network, tap: IntArray) -> sp.csr_matrix:
@@ -335,8 +389,21 @@ def _tap_groups(network: Network, tap: IntArray) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(tap.size), (np.arange(tap.size), group)), shape=(tap.size, size))
 
 
-def _no_current(count: int) -> dict[str, Any]:
-    return {"direction": np.zeros(count, dtype=np.complex128), "at_from": np.zeros(count, dtype=np.bool_)}
+def _number(kind: int, element: IntArray) -> IntArray:
+    """Number the slacks of all kinds apart."""
+    return element * (_REACTIVE + 1) + kind
+
+
+def _described(kind: int, element: IntArray) -> dict[str, Any]:
+    """Return what a row is and what relaxes it, for rows that are no currents."""
+    return {
+        "kind": np.full(element.size, kind),
+        "element": element,
+        "relief": _number(kind, element),
+        "direction": np.zeros(element.size, dtype=np.complex128),
+        "at_from": np.zeros(element.size, dtype=np.bool_),
+        "first_part": np.zeros(element.size, dtype=np.bool_),
+    }
 
 
 def _joined(parts: list[Limits]) -> Limits:

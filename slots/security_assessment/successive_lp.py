@@ -1,8 +1,9 @@
 """Security assessment with iterative adjustment by successive linear programming.
 
 Every round solves the AC power flow, linearises it by adjoint sensitivities, and moves units, load, voltage set
-points, taps and reactive sources at least cost; a step counts only when the AC-solved figure of merit (cost and
-priced violations) falls, otherwise the trust region shrinks.
+points, taps and reactive sources at least cost. The LP is corrected a few times by what its AC solution shows. A
+step counts only when the figure of merit (cost and priced violations) falls, or when it makes the state secure;
+otherwise the trust region shrinks.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from bos_core.grid.model import FloatArray, IntArray, Snapshot
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.security_assessment.assessment import Assessment, Assessor, Prices
 from slots.security_assessment.contract import Inputs, Outputs
-from slots.security_assessment.controls import held_buses
 from slots.security_assessment.initial_state import merit_order_snapshot, with_set_points
-from slots.security_assessment.linear_step import RedispatchProgram
-from slots.security_assessment.linearisation import Linearisation, Monitored, Settings
+from slots.security_assessment.linearisation import Settings
+from slots.security_assessment.trust_region import TrustRegion
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Parameters(ProgramParameters):
     """Price of the worst voltage of a galvanic subnet outside its limits."""
     reactive_eur_per_mvarh: float = Field(1_000.0, gt=0)
     """Price of reactive power beyond a unit's range."""
-    watch_loading: float = Field(0.8, gt=0, le=1)
+    watch_loading: float = Field(0.6, gt=0, le=1)
     """Branches above this share of their limit are watched by the LP."""
     loading_margin: float = Field(0.001, ge=0, le=0.1)
     """Distance that the LP keeps from loading limits, so that the AC solution meets them."""
@@ -56,7 +56,7 @@ class Parameters(ProgramParameters):
     """Largest change of a tap in one round."""
     candidates: int = Field(60, ge=1)
     """Loads and variable units that enter the LP for each violated limit, the most effective ones."""
-    gain_min: float = Field(1e-3, gt=0, lt=1)
+    gain_min: float = Field(1e-2, gt=0, lt=1)
     """The rounds of a secure state end when one improves the figure of merit by less than this share."""
 
 
@@ -76,13 +76,10 @@ MANIFEST = ProgramManifest(
     ),
 )
 
-_REACH_MIN = 1e-3
-_SHRINK, _GROW = 0.3, 2.0
 _RESTARTS, _RESTART_REACH = 2, 0.3
 """How often a state that is stuck before it is secure is tried with a wide trust region again."""
 _PENALTY_SHARE = 0.05
-_ATTEMPTS = 3
-"""Proposals within one trust region before it shrinks."""
+"""A state is stuck when a round takes away less than this share of what its violations count."""
 
 
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
@@ -109,28 +106,31 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         return _outputs(assessor, log, start)
     if first is None:
         log.append(state)
-    reach, restarts = 1.0, 0
+    region, restarts = TrustRegion(assessor, parameters.watch_loading), 0
     for number in range(1, parameters.rounds_max + 1):
         move = 0.0 if number == 1 else parameters.move_eur_per_mwh
-        improved, reach = _round(assessor, state, _settings(parameters, move), parameters.watch_loading, reach)
-        gain = 0.0
+        improved = region.improved(state, _settings(parameters, move))
+        worthwhile = _worthwhile(state, inputs, parameters)
+        gain = -np.inf
         if improved is not None:
-            gain = state.merit_eur_per_h - improved.merit_eur_per_h
+            newly_secure = improved.secure(inputs.loading_max) and not state.secure(inputs.loading_max)
+            gain = np.inf if newly_secure else state.merit_eur_per_h - improved.merit_eur_per_h
             state = improved
             log.append(state)
-            _report(number, assessor, state, reach)
-        secure = state.secure(inputs.loading_max)
-        if gain <= _worthwhile(state, secure, parameters):
-            if secure or restarts == _RESTARTS:
+            _report(number, assessor, state, region.reach)
+        if gain <= worthwhile:
+            if state.secure(inputs.loading_max) or restarts == _RESTARTS:
                 break
-            reach, restarts = _RESTART_REACH, restarts + 1
+            region.reach, restarts = _RESTART_REACH, restarts + 1
     return _outputs(assessor, log, state.snapshot)
 
 
-def _worthwhile(state: Assessment, secure: bool, parameters: Parameters) -> float:
+def _worthwhile(state: Assessment, inputs: Inputs, parameters: Parameters) -> float:
     """Return the gain below which rounds are at their end, EUR/h: of the cost, or of what violations count."""
     gain = parameters.gain_min * abs(state.merit_eur_per_h)
-    return gain if secure else min(gain, _PENALTY_SHARE * (state.merit_eur_per_h - state.cost_eur_per_h))
+    if state.secure(inputs.loading_max):
+        return gain
+    return min(gain, _PENALTY_SHARE * (state.merit_eur_per_h - state.cost_eur_per_h))
 
 
 def _settings(parameters: Parameters, move_eur_per_mwh: float) -> Settings:
@@ -164,40 +164,6 @@ def _recovered(assessor: Assessor, start: Snapshot, parameters: Parameters) -> A
             _log.warning("the snapshot has no power-flow solution; started with %.0f %% of the load", 100 * part)
             return state
     return None
-
-
-def _round(
-    assessor: Assessor, state: Assessment, settings: Settings, watch_loading: float, reach: float
-) -> tuple[Assessment | None, float]:
-    """Find a better state, or None; return the trust region for the next round.
-
-    A proposal that the AC solution rejects is repeated with the limits that it broke unseen and with what the
-    linearisation missed (second-order correction), before the trust region shrinks.
-    """
-    step = Linearisation(assessor, state, settings)
-    monitored = Monitored.nothing(state.network.n_branch, state.network.n_bus)
-    monitored.look(assessor, state, watch_loading)
-    step.watch(monitored)
-    first = True
-    while reach >= _REACH_MIN:
-        error = np.zeros(step.limits().value.size)
-        for _ in range(_ATTEMPTS):
-            proposal = RedispatchProgram(step, reach, error).solve()
-            trial = assessor.assess(proposal.snapshot, warm=True)
-            if trial is None:
-                break
-            if trial.merit_eur_per_h < state.merit_eur_per_h * (1 - 1e-9):
-                return trial, min(1.0, reach * _GROW) if first else reach
-            first = False
-            error = step.measured(step.limits(), trial) - proposal.predicted
-            monitored.look(assessor, trial, 1.0)
-            monitored.reactive |= held_buses(assessor, state) & ~held_buses(assessor, trial)
-            step.watch(monitored)
-            step.cut(trial)
-            error = np.concatenate([error, np.zeros(step.limits().value.size - error.size)])
-        reach *= _SHRINK
-        first = False
-    return None, reach
 
 
 def _report(number: int, assessor: Assessor, state: Assessment, reach: float) -> None:
