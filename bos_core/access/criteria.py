@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from bos_core.grid.columns import look_up, places
+from bos_core.grid.assembly import criterion_by_voltage
+from bos_core.grid.columns import Tables, look_up, places
 from bos_core.grid.model import BranchKind, FloatArray, Grid, Network
 from bos_core.objects.columns import numpy_columns
 
@@ -38,8 +39,8 @@ def criteria(grid: Grid, table: Callable[[str], pa.Table]) -> Criteria:
     """Return the criteria of every bus and branch.
 
     A bus's or branch's own limit, where the source gives one, is that of the base case; after a contingency the
-    wider of it and the criterion holds. Where no row of ``voltage_criterion`` applies, the limit is open; where
-    none of ``loading_criterion`` applies, it is the rating.
+    wider of it and the criterion holds. Where no row of ``voltage_criterion`` applies, voltages are free after a
+    contingency; where none of ``loading_criterion`` applies, the rating holds.
 
     Parameters
     ----------
@@ -48,14 +49,9 @@ def criteria(grid: Grid, table: Callable[[str], pa.Table]) -> Criteria:
         Gives an ontology table by its name; `ScenarioReader.table`.
     """
     network = grid.network
-    low, high = np.zeros(network.n_bus), np.full(network.n_bus, np.inf)
-    low_after, high_after = low.copy(), high.copy()
-    for row in table("voltage_criterion").to_pylist():
-        at = (network.base_kv >= row["base_kv_min"]) & (network.base_kv <= row["base_kv_max"])
-        low[at], high[at] = row["vm_pu_min"], row["vm_pu_max"]
-        low_after[at], high_after[at] = row["vm_contingency_pu_min"], row["vm_contingency_pu_max"]
-    low = np.where(np.isfinite(network.vm_pu_min), network.vm_pu_min, low)
-    high = np.where(np.isfinite(network.vm_pu_max), network.vm_pu_max, high)
+    voltage = Tables({"voltage_criterion": numpy_columns(table("voltage_criterion"))})
+    low_after = criterion_by_voltage(voltage, "vm_contingency_pu_min", network.base_kv, 0.0)
+    high_after = criterion_by_voltage(voltage, "vm_contingency_pu_max", network.base_kv, np.inf)
     base, after = np.ones(network.n_branch), np.ones(network.n_branch)
     for row in table("loading_criterion").to_pylist():
         at = network.branch_kind == _BRANCH_KINDS[row["kind"]]
@@ -63,7 +59,12 @@ def criteria(grid: Grid, table: Callable[[str], pa.Table]) -> Criteria:
     own = _own_loading(network, table)
     base = np.where(np.isfinite(own), own, base)
     return Criteria(
-        low, high, np.minimum(low, low_after), np.maximum(high, high_after), base, np.maximum(base, after)
+        vm_pu_min=network.vm_pu_min,
+        vm_pu_max=network.vm_pu_max,
+        vm_contingency_pu_min=np.minimum(network.vm_pu_min, low_after),
+        vm_contingency_pu_max=np.maximum(network.vm_pu_max, high_after),
+        loading_max=base,
+        loading_contingency_max=np.maximum(base, after),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from bos_core.exchange.tables import TableBuilder
 from bos_core.exchange.validation import busy_buses, island_findings, validate_tables
 from bos_core.grid.topology import find_islands
 from bos_core.objects.errors import Finding, FormatError, GridError, raise_if_any
-from bos_core.objects.ontology import TABLES
+from bos_core.objects.ontology import TABLES, element_id
 
 POWSYBL_SUFFIXES = (".raw", ".rawx", ".xiidm", ".iidm", ".jiidm", ".uct", ".ucte", ".txt", ".xml", ".zip")
 
@@ -185,13 +186,53 @@ def settle_islands(grid: ImportedGrid, drop: bool) -> ImportedGrid:
     what = "in islands that were dropped" if drop else "with nothing connected"
     note = Note("bus", int(gone.size), f"{what}: out of service ({int((busy & outside).sum())} with devices)")
     notes = [*grid.notes, note]
-    hvdc = columns["hvdc"]
-    cut = np.isin(hvdc["from_bus"], gone) ^ np.isin(hvdc["to_bus"], gone)
-    if cut.any():
-        notes.append(
-            Note("hvdc", int(cut.sum()), "leads to a dropped island: its infeed is lost, add it as a load")
-        )
-    return ImportedGrid(_out_of_service(grid.tables, set(gone.tolist())), grid.series, tuple(notes))
+    tables, cut, controls = _with_fixed_exchange(grid.tables, set(gone.tolist()))
+    if cut:
+        notes.append(Note("hvdc", cut, "leads to a dropped island: a load of its present power stands for it"))
+    if controls:
+        notes.append(Note("hvdc", controls, "leads to a dropped island: its voltage control is left out"))
+    return ImportedGrid(_out_of_service(tables, set(gone.tolist())), grid.series, tuple(notes))
+
+
+def _with_fixed_exchange(tables: Mapping[str, pa.Table], gone: set[str]) -> tuple[dict[str, pa.Table], int, int]:
+    """Add loads for what HVDC lines exchange with buses that are dropped.
+
+    Returns
+    -------
+    tables, number of such lines, number of their kept ends that control the voltage
+    """
+    states = {row["id"]: row for row in tables["hvdc_state"].to_pylist()}
+    entities = {row["id"]: row for row in tables["entity"].to_pylist()}
+    parents = {row["child"]: row["parent"] for row in tables["contains"].to_pylist()}
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("load", "load_state", "entity", "contains", "connects")
+    }
+    controls = 0
+    for line in tables["hvdc"].to_pylist():
+        state = states.get(line["id"], {"in_service": False})
+        ends = [end for end in ("from", "to") if line[f"{end}_bus"] not in gone]
+        if len(ends) != 1 or not state["in_service"]:
+            continue
+        end, sent = ends[0], state["p_mw"]
+        received = abs(sent) * (1.0 - line["loss_percent"] / 100.0) - (line["loss_mw"] if sent else 0.0)
+        drawn = abs(sent) if (sent >= 0) == (end == "from") else -received
+        bus = line[f"{end}_bus"]
+        name = f"{entities[line['id']]['name']} (exchange)"
+        load = element_id(line["id"], "load", name)
+        controls += state[f"vm_{end}_set_pu"] is not None
+        rows["load"].append({"id": load, "bus": bus, "share_z": 0.0, "share_i": 0.0, "sheddable": False})
+        reactive = -state[f"q_{end}_mvar"]
+        rows["load_state"].append({"id": load, "in_service": True, "p_mw": drawn, "q_mvar": reactive})
+        rows["entity"].append({"id": load, "kind": "load", "name": name, "source_id": name})
+        rows["connects"].append({"device": load, "terminal": "bus", "bus": bus})
+        if bus in parents:
+            rows["contains"].append({"parent": parents[bus], "child": load})
+    added = {
+        name: pa.concat_tables([tables[name], pa.Table.from_pylist(new, schema=TABLES[name].arrow)])
+        for name, new in rows.items()
+        if new
+    }
+    return {**tables, **added}, len(rows["load"]), controls
 
 
 def _out_of_service(tables: Mapping[str, pa.Table], buses: set[str]) -> dict[str, pa.Table]:

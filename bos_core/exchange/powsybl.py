@@ -487,10 +487,11 @@ class _Reader:
         live = (known & frame["connected1"] & frame["connected2"]).to_numpy()
         self.tables.note("hvdc", int((~live).sum()), "not connected at every end: not imported")
         frame, send, receive = frame[live], send[live], receive[live]
-        # target_p is the power on the DC line: the rectifier takes it and its own loss from the AC side.
-        rise, fall = 1.0 + send["loss_factor"] / 100.0, 1.0 - receive["loss_factor"] / 100.0
-        sent = (frame["target_p"] * rise).to_numpy()
-        largest = (frame["max_p"] * rise).to_numpy()
+        # target_p is what the rectifier takes from the AC side; the line's loss is taken at that power.
+        sent, largest = frame["target_p"].to_numpy(dtype=float), frame["max_p"].to_numpy(dtype=float)
+        keeps = [1.0 - s["loss_factor"].to_numpy(dtype=float) / 100.0 for s in (send, receive)]
+        line = frame["r"].to_numpy(dtype=float) * keeps[0] * sent / frame["nominal_v"].to_numpy(dtype=float) ** 2
+        share = keeps[0] * (1.0 - line) * keeps[1]
         ids = self.tables.add(
             "hvdc",
             frame.index,
@@ -499,14 +500,14 @@ class _Reader:
             to_bus=self._ids(receive["bus_id"]),
             p_mw_min=-largest,
             p_mw_max=largest,
-            loss_percent=((1.0 - fall / rise) * 100.0).to_numpy(),
+            loss_percent=(1.0 - share) * 100.0,
             loss_mw=0.0,
             q_from_mvar_min=send["min_q"].to_numpy(),
             q_from_mvar_max=send["max_q"].to_numpy(),
             q_to_mvar_min=receive["min_q"].to_numpy(),
             q_to_mvar_max=receive["max_q"].to_numpy(),
         )
-        received = sent * (fall / rise).to_numpy()
+        received = sent * share
         self.tables.state(
             "hvdc",
             ids,
@@ -517,7 +518,7 @@ class _Reader:
             vm_from_set_pu=send["vm"].to_numpy(),
             vm_to_set_pu=receive["vm"].to_numpy(),
         )
-        self.tables.note("hvdc", len(frame), "loss of the DC line itself is left out")
+        self.tables.note("hvdc", int((line > 0).sum()), "loss of the DC line: its share at the present power")
 
     def _converters(self) -> pd.DataFrame:
         """Return VSC and LCC stations with bus, loss factor, Q range, Q, set point and Q taken per MW."""
