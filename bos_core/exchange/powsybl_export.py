@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from bos_core.exchange.model import Note, to_columns
 from bos_core.grid.assembly import assemble
 from bos_core.grid.branch_models import tap_turn
-from bos_core.grid.model import BranchKind, Grid, IntArray, Snapshot
+from bos_core.grid.model import BranchKind, ComplexArray, Grid, IntArray, Snapshot
 
 NEGLIGIBLE_PU = 1e-12
 
@@ -130,7 +130,7 @@ class _Writer:
         ohm = self.kv[n.to_bus[k]] ** 2 / self.base_mva
         np.add.at(self.fixed, n.to_bus[k], n.g_to_pu[k] + 1j * n.b_to_pu[k])
         present = np.ones(n.n_branch, complex)
-        present[n.tap_branch] = self._turns(n.tap)
+        present[n.tap_branch] = self._turns(np.arange(n.tap_branch.size), n.tap)
         at_from = np.ones(n.n_branch, bool)
         at_from[n.tap_branch] = n.tap_at_from
         part = np.where(at_from[k], np.abs(present[k]), 1.0 / np.abs(present[k]))
@@ -146,55 +146,60 @@ class _Writer:
         self._tap_changers(present)
         self._limits()
 
-    def _turns(self, tap: IntArray) -> NDArray[np.complex128]:
+    def _turns(self, changer: IntArray, tap: IntArray) -> ComplexArray:
+        """Return the turn of the winding that carries each changer's taps, at the given positions."""
         n = self.grid.network
-        return tap_turn((tap - n.tap_neutral).astype(float), n.tap_step, n.tap_step_rad, n.tap_phase_shifter)
+        above = (tap - n.tap_neutral[changer]).astype(float)
+        return tap_turn(above, n.tap_step[changer], n.tap_step_rad[changer], n.tap_phase_shifter[changer])
 
-    def _tap_changers(self, present: NDArray[np.complex128]) -> None:
+    def _tap_changers(self, present: ComplexArray) -> None:
         """Changers that turn are phase tap changers, which also hold the shift that every transformer has."""
         n = self.grid.network
-        ratio: list[pd.DataFrame] = []
-        phase: list[pd.DataFrame] = []
-        taps: dict[str, list[tuple[str, int, int]]] = {"ratio": [], "phase": []}
         turning = n.tap_phase_shifter | (np.sin(n.tap_step_rad) != 0.0)
+        steps: dict[str, list[pd.DataFrame]] = {"ratio": [], "phase": []}
+        taps: dict[str, list[tuple[str, int, int]]] = {"ratio": [], "phase": []}
         rest = n.shift_rad.copy()
         for j, k in enumerate(n.tap_branch.tolist()):
-            position = np.arange(n.tap_min[j], n.tap_max[j] + 1)
-            every = np.arange(n.tap_branch.size) == j
-            turn = np.array([self._turns(np.where(every, p, n.tap))[j] for p in position.tolist()])
-            along = turn if n.tap_at_from[j] else 1.0 / turn
-            static = n.shift_rad[k] - np.angle(present[k] if n.tap_at_from[j] else 1.0 / present[k])
-            # Taps of the to side stretch the impedance, which sits there.
-            stretch = 1.0 if n.tap_at_from[j] else np.abs(turn) ** 2 / np.abs(present[k]) ** 2
-            steps = pd.DataFrame(
-                {
-                    "id": n.branch_id[k],
-                    "rho": 1.0 / np.abs(along),
-                    **{c: np.broadcast_to(100.0 * (stretch - 1.0), position.size) for c in "rx"},
-                    **{c: np.broadcast_to(100.0 * (1.0 / stretch - 1.0), position.size) for c in "gb"},
-                }
-            )
-            row = (str(n.branch_id[k]), int(n.tap[j]), int(n.tap_min[j]))
-            if turning[j]:
-                phase.append(steps.assign(alpha=-np.rad2deg(np.angle(along) + static)))
-                taps["phase"].append(row)
-                rest[k] = 0.0
-            else:
-                ratio.append(steps)
-                taps["ratio"].append(row)
-                rest[k] = static
+            kind = "phase" if turning[j] else "ratio"
+            frame, static = self._steps(j, k, present[k])
+            rest[k] = 0.0 if turning[j] else static
+            steps[kind].append(frame if turning[j] else frame.drop(columns="alpha"))
+            taps[kind].append((str(n.branch_id[k]), int(n.tap[j]), int(n.tap_min[j])))
         for k in np.flatnonzero(rest != 0.0).tolist():
             one = {"id": n.branch_id[k], "rho": 1.0, "alpha": -np.rad2deg(rest[k])} | dict.fromkeys("rxgb", 0.0)
-            phase.append(pd.DataFrame(one, index=[0]))
+            steps["phase"].append(pd.DataFrame(one, index=[0]))
             taps["phase"].append((str(n.branch_id[k]), 0, 0))
         self._note("transformer", int((~n.tap_at_from).sum()), "taps at the to side: steps correct the impedance")
-        create = {"ratio": self.network.create_ratio_tap_changers, "phase": self.network.create_phase_tap_changers}
-        for kind, steps_of in (("ratio", ratio), ("phase", phase)):
-            if steps_of:
-                frame = pd.DataFrame(taps[kind], columns=["id", "tap", "low_tap"]).set_index("id")
-                fixed: dict[str, Any] = {"regulating": False}
-                fixed |= {"oltc": True} if kind == "ratio" else {"regulation_mode": "CURRENT_LIMITER"}
-                create[kind](frame.assign(**fixed), pd.concat(steps_of).set_index("id"))
+        for kind, create, fixed in (
+            ("ratio", self.network.create_ratio_tap_changers, {"regulating": False, "oltc": True}),
+            (
+                "phase",
+                self.network.create_phase_tap_changers,
+                {"regulating": False, "regulation_mode": "CURRENT_LIMITER"},
+            ),
+        ):
+            if steps[kind]:
+                changers = pd.DataFrame(taps[kind], columns=["id", "tap", "low_tap"]).assign(**fixed)
+                create(changers.set_index("id"), pd.concat(steps[kind]).set_index("id"))
+
+    def _steps(self, j: int, k: int, present: complex) -> tuple[pd.DataFrame, float]:
+        """Return the steps of changer `j` on branch `k`, and the shift in rad that the branch has besides."""
+        n = self.grid.network
+        position = np.arange(n.tap_min[j], n.tap_max[j] + 1)
+        turn = self._turns(np.full(position.size, j), position)
+        at_from = bool(n.tap_at_from[j])
+        along, now = (turn, present) if at_from else (1.0 / turn, 1.0 / present)
+        static = float(n.shift_rad[k] - np.angle(now))
+        # Taps of the to side stretch the impedance, which sits there.
+        stretch = np.ones(position.size) if at_from else np.abs(turn) ** 2 / np.abs(present) ** 2
+        columns = {
+            "id": np.full(position.size, n.branch_id[k]),
+            "rho": 1.0 / np.abs(along),
+            "alpha": -np.rad2deg(np.angle(along) + static),
+            **dict.fromkeys("rx", 100.0 * (stretch - 1.0)),
+            **dict.fromkeys("gb", 100.0 * (1.0 / stretch - 1.0)),
+        }
+        return pd.DataFrame(columns), static
 
     def _limits(self) -> None:
         n = self.grid.network
