@@ -1,7 +1,9 @@
 """The search for a commitment: relaxation with lazy limits, dive, switches, and the MIP where it is small.
 
 1. The LP relaxation is solved until it breaks no branch limit. Its objective bounds the problem from below.
-2. A dive fixes what is nearly whole, solves again, and so on: a commitment within seconds.
+2. A small MIP decides the binaries that the relaxation leaves open; what the relaxation decides clearly (the other
+   binaries, outputs at a limit that it pays for) keeps its value there. Where too many are open, or the result is
+   far from the bound, a dive fixes what is nearly whole, solves again, and so on.
 3. The dispatch of a commitment prices each unit's state; switches that these prices promise to pay are tried in
    batches and kept if they do (`slots.unit_commitment.switches`).
 4. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
@@ -32,6 +34,17 @@ DIVE_UP, DIVE_DOWN = 0.6, 0.1
 """Relaxed values from which a dive rounds up, and to which it rounds down."""
 DIVE_SHARE = 0.25
 """Share of the open binaries that a dive step rounds at least."""
+CORE_EUR_PER_MWH = 0.2
+"""Outputs that the relaxation holds at a limit for more than this stay there in the MIP over open binaries."""
+CORE_GAP = 1.5
+"""Gap of that MIP, as a multiple of the gap that is good enough: its own bound is higher."""
+
+FAR_GAP = 5.0
+"""From this multiple of the gap that is good enough on, a dive is tried besides that MIP."""
+FAILURES_MAX = 4
+"""So many vain switches in a row after that MIP end the search: most of what they could find, it has found."""
+CORE_NODES_MAX = 5
+"""Most nodes of that MIP: what the heuristics at its root do not find, many nodes hardly find either."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class SearchLimits:
         Relative gap that is good enough.
     nodes_max : int
         Most nodes of one MIP.
+    open_binaries_max : int
+        Most binaries that the relaxation may leave open for a MIP to decide; a dive rounds more of them.
     mip_binaries_max : int
         Most binaries of a problem whose whole MIP is solved.
     switch_rounds_max : int
@@ -58,6 +73,7 @@ class SearchLimits:
 
     gap: float
     nodes_max: int
+    open_binaries_max: int
     mip_binaries_max: int
     switch_rounds_max: int
     network_rounds_max: int
@@ -99,6 +115,10 @@ class Search:
     def relaxation_bound(self) -> float:
         """Return the objective of the relaxation: no commitment costs less."""
         return self._relax().objective
+
+    def expect_limits(self, wanted: BoolArray) -> None:
+        """Take branch limits (period, branch) into the first relaxation that are likely to matter."""
+        self.horizon.limits.add(*np.nonzero(wanted))
 
     def evaluate(self, on: BoolArray, bound: float, note: str) -> Outputs:
         """Dispatch a commitment (period, unit) of the units with binary decisions and translate it."""
@@ -145,14 +165,52 @@ class Search:
 
     def _decide(self, relaxed: Solution) -> _Best:
         """Find a whole commitment within the gap, or the best that the limits allow."""
-        best = self._dispatch(self._dive(relaxed), relaxed.objective)
+        commitment = self._decide_open(relaxed)
+        best = None if commitment is None else self._dispatch(commitment, relaxed.objective)
         if best is not None and best.gap > self.limits.gap:
-            best = self._switch(best)
+            best = self._switch(best, 1, FAILURES_MAX)
+        if best is None or best.gap > FAR_GAP * self.limits.gap:
+            dived = self._dispatch(self._dive(relaxed), relaxed.objective)
+            if dived is not None and dived.gap > self.limits.gap:
+                dived = self._switch(dived, 8, self.limits.switch_rounds_max)
+            best = min(filter(None, (best, dived)), key=lambda c: c.objective, default=None)
         if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
             best = self._whole(best, relaxed.objective)
         if best is None:
             raise ProgramError("no commitment found that keeps all hard limits; keep this input and report it")
         return best
+
+    def _decide_open(self, relaxed: Solution) -> FloatArray | None:
+        """Decide the open binaries of the relaxation in a small MIP; None if there are too many or it fails."""
+        value = relaxed.x[self.binary]
+        open_ = np.abs(value - np.round(value)) > WHOLE
+        if not 0 < open_.sum() <= self.limits.open_binaries_max:
+            return None
+        settled, held = self.binary[~open_], self._held_outputs(relaxed)
+        self._fix(settled, np.round(relaxed.x[settled]))
+        self._fix(held, relaxed.x[held])
+        nodes = min(CORE_NODES_MAX, self.limits.nodes_max)
+        found = self.session.solve_integer(CORE_GAP * self.limits.gap, nodes)
+        self._release(settled)
+        self._release(held)
+        log.debug("%d of %d binaries open: %s, %.6g", int(open_.sum()), open_.size, found.status, found.objective)
+        return np.round(found.x[self.binary]) if found.found else None
+
+    def _held_outputs(self, relaxed: Solution) -> IntArray:
+        """Return the columns of output that stay at their limit; those next to open binaries move freely."""
+        free, model = self.horizon.free, self.model
+        columns = np.concatenate(self.horizon.plant.power)
+        x, dear = relaxed.x[columns], CORE_EUR_PER_MWH * self.horizon.inputs.period_h
+        at_limit = (x <= model.lower[columns] + 1e-9) | (x >= model.upper[columns] - 1e-9)
+        held = np.zeros(model.n_column, bool)
+        held[columns] = at_limit & (np.abs(relaxed.column_dual[columns]) > dear)
+        value = relaxed.x[free.u]
+        open_ = np.abs(value - np.round(value)) > WHOLE
+        near = open_.copy()
+        near[1:] |= open_[:-1]
+        near[:-1] |= open_[1:]
+        held[free.p[near]] = False
+        return np.flatnonzero(held)
 
     def _dive(self, relaxed: Solution) -> FloatArray:
         """Round the relaxation step by step, solving after each; returns values of the binaries.
@@ -200,8 +258,11 @@ class Search:
         relaxed[free.u] = on
         return relaxed[self.binary]
 
-    def _switch(self, best: _Best) -> _Best:
-        """Try switches that the dispatch's prices promise to pay; halve the batch when it does not pay."""
+    def _switch(self, best: _Best, batch: int, failures_max: int) -> _Best:
+        """Try switches that the dispatch's prices promise to pay; halve the batch when it does not pay.
+
+        The first batch has `batch` switches; `failures_max` batches in a row that do not pay end the search.
+        """
         free = self.horizon.free
         rules = SwitchRules(
             known=np.where(self.model.integer[free.u], free.known, 0),
@@ -211,20 +272,21 @@ class Search:
             min_down=free.min_down,
             first_stop_barred=free.range.first_stop_barred,
         )
-        batch = 8
+        failures = 0
         failed: set[tuple[int, int, int, bool]] = set()
         for round_ in range(self.limits.switch_rounds_max):
             on = best.solution.x[free.u] > 0.5
             least = max(self.limits.gap * abs(best.objective), 1.0) / 100
             promising = best_switches(on, best.solution.column_dual[free.u], rules, least)
             found = [s for s in promising if s.key not in failed][:batch]
-            if not found or best.gap <= self.limits.gap:
+            if not found or best.gap <= self.limits.gap or failures == failures_max:
                 break
             values = np.zeros(self.model.n_column)
             values[free.u] = switched(on, found)
             tried = self._dispatch(values[self.binary], best.bound)
             better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
             log.debug("switches %d: %d promise %.0f, better: %s", round_, len(found), found[0].gain_eur, better)
+            failures = 0 if better else failures + 1
             if tried is not None and better:
                 best, batch = tried, batch * 2
             elif batch > 1:

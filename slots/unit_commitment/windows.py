@@ -8,6 +8,7 @@ energy budgets), so that it holds for the whole horizon.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,7 +48,8 @@ def commit(
     ahead = -(-LOOK_AHEAD_H // inputs.period_h)
     count = -(-n_period // max(window_periods_max - ahead, 1))
     edges = np.linspace(0, n_period, count + 1).round().astype(int)
-    whole = Search(inputs, open_session, limits)
+    # A window of a long horizon leaves many binaries open: a dive is several times faster than a MIP over them.
+    diving = replace(limits, open_binaries_max=0)
     state = _State(
         inputs.initial_on,
         inputs.initial_h,
@@ -56,17 +58,22 @@ def commit(
         inputs.energy_mwh_max,
         inputs.free_start,
     )
-    on, bound = np.zeros(inputs.available_mw.shape, bool), 0.0
-    for first, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+    on = np.zeros(inputs.available_mw.shape, bool)
+    branches = np.zeros((n_period, inputs.branch_mw_max.size), bool)
+    for first, stop in itertools.pairwise(edges.tolist()):
         last = min(stop + ahead, n_period)
-        window = Search(_window(inputs, first, last, state), open_session, limits)
+        window = Search(_window(inputs, first, last, state), open_session, diving)
         outputs = window.run()
         on[first:stop] = outputs.on[: stop - first]
         state = _after(inputs, state, outputs, stop - first)
-        bound += _window_bound(inputs, first, stop, open_session, limits)
-        period, branch = np.nonzero(window.horizon.limits.generated[: stop - first])
-        whole.horizon.limits.add(period + first, branch)
+        branches[first:stop] = window.horizon.limits.generated[: stop - first]
         log.debug("periods %d to %d: gap %.2f %% within the window", first, stop - 1, 100 * outputs.gap)
+    bound = sum(
+        _window_bound(inputs, first, stop, open_session, limits, branches[first:stop])
+        for first, stop in itertools.pairwise(edges.tolist())
+    )
+    whole = Search(inputs, open_session, limits)
+    whole.expect_limits(branches)
     return whole.evaluate(on, bound, f"decided in {count} windows")
 
 
@@ -107,9 +114,17 @@ def _after(inputs: Inputs, state: _State, outputs: Outputs, count: int) -> _Stat
 
 
 def _window_bound(
-    inputs: Inputs, first: int, stop: int, open_session: Callable[[LinearModel], Session], limits: SearchLimits
+    inputs: Inputs,
+    first: int,
+    stop: int,
+    open_session: Callable[[LinearModel], Session],
+    limits: SearchLimits,
+    branches: BoolArray,
 ) -> float:
-    """Return what a window costs at least, whatever happens before and after it."""
+    """Return what a window costs at least, whatever happens before and after it.
+
+    `branches` (period, branch) are limits that matter in the window.
+    """
     start = _State(
         inputs.initial_on,
         inputs.initial_h,
@@ -121,4 +136,6 @@ def _window_bound(
     window = _window(inputs, first, stop, start)
     ends = stop == inputs.load_p_mw.shape[0]
     final = inputs.storage_final_mwh if ends else np.zeros_like(inputs.storage_final_mwh)
-    return Search(replace(window, storage_final_mwh=final), open_session, limits).relaxation_bound()
+    search = Search(replace(window, storage_final_mwh=final), open_session, limits)
+    search.expect_limits(branches)
+    return search.relaxation_bound()
