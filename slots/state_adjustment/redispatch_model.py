@@ -10,7 +10,7 @@ from bos_core.grid.model import FloatArray, Grid
 from bos_core.objects.errors import ProgramError
 from slots.highs_session import HighsSession
 from slots.linear_model import LinearModel
-from slots.state_adjustment.cuts import Cuts
+from slots.state_adjustment.cuts import BASE_CASE, Cuts
 
 _TIME_LIMIT_S = 120.0
 
@@ -92,7 +92,9 @@ def least_cost_move(
     shed = model.add_columns((shed_at.size,), 0.0, load_mw[shed_at], prices.shed)
     # forced moves (a unit outside its room) may leave a balance that nobody can take: the slack bus has it
     rest = model.add_columns((2,), 0.0, np.inf, 10 * prices.shed)
-    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, prices.overload * cuts.mw)
+    # an overload before any outage is not run: load is shed instead
+    overload = np.where(cuts.pairs.outage == BASE_CASE, 2 * prices.shed, prices.overload)
+    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, overload * cuts.mw)
     bus, place = np.unique(np.concatenate([units.bus[movable], loads.bus[shed_at]]), return_inverse=True)
     injection = model.add_columns((bus.size,), -np.inf, np.inf)
     rows = model.add_rows([(injection[:, None], -1.0)], 0.0, 0.0, (bus.size,))

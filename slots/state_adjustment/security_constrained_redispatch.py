@@ -51,9 +51,9 @@ class Parameters(ProgramParameters):
 
     rounds_max: int = Field(4, ge=1, le=20)
     """Rounds of redispatch and AC check of all outages."""
-    outages_per_branch: int = Field(2, ge=1, le=100)
+    outages_per_branch: int = Field(20, ge=1, le=1000)
     """Worst outages of a monitored branch that become cuts in a round."""
-    cuts_max: int = Field(800, ge=1, le=20_000)
+    cuts_max: int = Field(3000, ge=1, le=20_000)
     """Worst cuts of a round; the others wait for the next one."""
     watched_share: float = Field(0.97, ge=0.5, le=1.0)
     """Outages that load a branch above this share of its limit by estimate are cuts as well, unharmed so far."""
