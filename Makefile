@@ -1,24 +1,30 @@
 PYTHON ?= python3
 VENV := .venv
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
 
 .PHONY: demo test lint clean
 
-demo: $(STAMP)  ## run the planning chain for one week on a real grid
+demo: $(COMPILED)  ## run the planning chain for one week on a real grid
 	$(VENV)/bin/bos demo
 
-test: $(STAMP)  ## everything that CI runs
+test: $(COMPILED)  ## everything that CI runs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest
 
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+# A kernel keeps the constants of other files that it was compiled with: after any change all are compiled anew.
+$(COMPILED): $(INSTALLED) $(wildcard bos_core/grid/*.py)
+	rm -f bos_core/grid/__pycache__/*.nb[ci]
 	$(VENV)/bin/python -m bos_core.grid.compile_kernels
-	touch $(STAMP)
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
