@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,18 +22,7 @@ StepName = Literal[
     "state_adjustment",
 ]
 
-STEP_ORDER: tuple[StepName, ...] = (
-    "system_model",
-    "snapshot",
-    "equivalence",
-    "annual_states",
-    "unit_commitment",
-    "active_dispatch",
-    "reactive_dispatch",
-    "n1_verification",
-    "state_adjustment",
-)
-
+STEP_ORDER: tuple[StepName, ...] = get_args(StepName)
 
 SLOT_OF_STEP: Mapping[StepName, str] = {
     "system_model": "system_model",

@@ -11,7 +11,7 @@ from bos_core.access.criteria import criteria
 from bos_core.access.hourly import hourly_table, hourly_values
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
-from bos_core.access.state_series import read_states, voltage_series
+from bos_core.access.state_series import VOLTAGE_SERIES, read_states, voltage_series
 from bos_core.grid.model import FloatArray, Grid, Snapshot
 from bos_core.grid.power_flow import solve_hours
 from bos_core.objects.task import Task
@@ -115,18 +115,7 @@ def _verify_boundaries(job: Job) -> dict[str, pa.Table]:
     return {"boundary": pa.concat_tables(rows)}
 
 
-_STATE_SERIES = (
-    "unit.p_mw",
-    "unit.q_mvar",
-    "svg.q_mvar",
-    "hvdc.q_from_mvar",
-    "hvdc.q_to_mvar",
-    "bus.vm_set_pu",
-    "bus.vm_pu",
-    "bus.va_rad",
-    "branch.tap",
-    "shunt.step",
-)
+_STATE_SERIES = ("unit.p_mw", *VOLTAGE_SERIES)
 
 
 class BlockReader:

@@ -16,6 +16,7 @@ import pytest
 
 from bos_core.api import Bos, connect
 from bos_core.objects.task import TaskState
+from flows.request import STEP_ORDER
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -27,17 +28,6 @@ REQUEST = {
     "base_kv_min": 200.0,
     "chunk_hours": 12,
 }
-STEPS = (
-    "system_model",
-    "snapshot",
-    "equivalence",
-    "annual_states",
-    "unit_commitment",
-    "active_dispatch",
-    "reactive_dispatch",
-    "n1_verification",
-    "state_adjustment",
-)
 
 
 def start(bos: Bos, trace_id: str, *more: str) -> subprocess.Popen[bytes]:
@@ -86,7 +76,7 @@ def test_a_killed_worker_in_every_step_changes_nothing(
 ) -> None:
     trace_id = str(uuid.uuid4())
     process = start(bos, trace_id, "--request", json.dumps(REQUEST))
-    for step in STEPS:
+    for step in STEP_ORDER:
         holder = wait_until_executing(bos, trace_id, step, process)
         os.kill(int(holder.split("/")[1]), signal.SIGKILL)
     assert process.wait(900) == 0
@@ -97,7 +87,7 @@ def test_a_killed_worker_in_every_step_changes_nothing(
 def test_a_killed_flow_resumes_to_the_same_result(bos: Bos, undisturbed: dict[tuple[str, str, str], str]) -> None:
     trace_id = str(uuid.uuid4())
     process = start(bos, trace_id, "--request", json.dumps(REQUEST))
-    for step in STEPS:
+    for step in STEP_ORDER:
         wait_until_executing(bos, trace_id, step, process)
         kill_tree(process.pid)
         process.wait(60)

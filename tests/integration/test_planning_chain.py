@@ -14,22 +14,12 @@ import pytest
 from bos_core.api import Bos, Run, connect
 from bos_core.objects.settings import StoreOptions
 from bos_core.objects.task import TaskState
+from flows.request import STEP_ORDER
 
 pytestmark = pytest.mark.timeout(1800)
 
 RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
 HOURS = 168
-STEPS = (
-    "system_model",
-    "snapshot",
-    "equivalence",
-    "annual_states",
-    "unit_commitment",
-    "active_dispatch",
-    "reactive_dispatch",
-    "n1_verification",
-    "state_adjustment",
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +38,7 @@ def week(bos: Bos) -> Run:
 
 def test_every_step_makes_a_version(bos: Bos, week: Run) -> None:
     versions = bos.workspace.scenarios.versions(trace_id=week.trace_id)
-    assert {version.step for version in versions} == set(STEPS)
+    assert {version.step for version in versions} == set(STEP_ORDER)
     assert week.task_state is TaskState.SUCCESS
 
 
@@ -149,7 +139,7 @@ def test_postgresql_and_s3_hold_the_same_results(
     runs = [place.run("planning-chain", scenario="rts", **day).wait(900) for place in (bos, other)]
     local, remote = (_digests(run) for run in runs)
     assert remote == local
-    assert {step for step, _, _ in local} == set(STEPS)
+    assert {step for step, _, _ in local} == set(STEP_ORDER)
     assert not (tmp_path / "home" / "store").exists()
     assert not (tmp_path / "home" / "index.sqlite").exists()
 
