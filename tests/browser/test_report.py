@@ -5,10 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+from playwright import sync_api
 
 from bos_core.report.page import write
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -19,12 +18,11 @@ SECTIONS = [
     *("summary", "table6", "network", "schedule", "contingency", "dispatch", "costs", "use", "commitment"),
     *("security", "adjustment", "method", "annual", "provenance"),
 ]
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
+    with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
         browser.close()

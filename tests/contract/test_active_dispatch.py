@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -17,10 +16,7 @@ from bos_core.objects.errors import InputError
 from bos_core.programs.registry import program_names, resolve
 from slots.active_dispatch.contract import CONTRACT, Inputs, Outputs
 
-PROGRAMS = [
-    pytest.param(n, marks=pytest.mark.skipif("glpk" in n and not shutil.which("glpsol"), reason="no glpk-utils"))
-    for n in program_names("active_dispatch")
-]
+PROGRAMS = program_names("active_dispatch")
 GRID = six_bus()
 
 

@@ -19,10 +19,7 @@ from slots.active_dispatch.contract import Inputs as Day
 from slots.unit_commitment.contract import CONTRACT, FREE, Inputs, Outputs
 from slots.unit_commitment.start_costs import switching_cost_eur
 
-PROGRAMS = [
-    pytest.param(n, marks=pytest.mark.skipif("glpk" in n and not shutil.which("glpsol"), reason="no glpk-utils"))
-    for n in program_names("unit_commitment")
-]
+PROGRAMS = program_names("unit_commitment")
 GRID = six_bus()
 UNITS = GRID.units
 GAP = 5e-4

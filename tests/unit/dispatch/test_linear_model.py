@@ -12,8 +12,7 @@ from slots.glpk_session import GlpkSession
 from slots.highs_session import HighsSession
 from slots.linear_model import INF, LinearModel
 
-needs_glpk = pytest.mark.skipif(shutil.which("glpsol") is None, reason="glpk-utils is not installed")
-SESSIONS = [HighsSession, pytest.param(GlpkSession, marks=needs_glpk)]
+SESSIONS = [HighsSession, GlpkSession]
 
 
 def small() -> tuple[LinearModel, np.ndarray]:

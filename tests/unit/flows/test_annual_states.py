@@ -46,8 +46,6 @@ class FakeJob:
 
 @pytest.fixture(scope="module")
 def rts() -> ImportedGrid:
-    if not RTS.exists():
-        pytest.skip("RTS-GMLC is not beside the repository")
     return import_grid(RTS)
 
 
