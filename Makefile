@@ -9,6 +9,7 @@ demo: $(COMPILED)  ## run the planning chain for one week on a real grid
 	$(VENV)/bin/bos demo
 
 test: $(COMPILED)  ## everything that CI runs
+	infra/packages
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
