@@ -36,7 +36,7 @@ DIVE_SHARE = 0.25
 """Share of the open binaries that a dive step rounds at least."""
 CORE_EUR_PER_MWH = 0.2
 """Outputs that the relaxation holds at a limit for more than this stay there in the MIP over open binaries."""
-CORE_GAP = 1.5
+CORE_GAP = 2.5
 """Gap of that MIP, as a multiple of the gap that is good enough: its own bound is higher."""
 
 FAR_GAP = 5.0
