@@ -120,6 +120,7 @@ def _tables(data: ScheduleHours, start: int, outputs: Outputs) -> dict[str, pa.T
         "overload_mw": outputs.overload_mw.sum(axis=1),
         "losses_mw": data.losses_mw,
         "reserve_required_mw": data.reserve_up_mw,
+        "reserve_down_required_mw": data.reserve_down_mw,
         "status": [outputs.status] * hours.size,
         "fallback": [outputs.fallback] * hours.size,
     }

@@ -85,6 +85,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         block = read_states(reader, grid, base, job.hours)
         states = stack([block.hour(int(h) - job.hours.start) for h in hours])
         low, high = room(reader, grid, hours)
+        wanted = np.concatenate([reader.aligned("load.p_mw", grid.loads.id, slice(h, h + 1)) for h in hours])
         found = _violations(job, hours)
     adjusted: list[pa.Table] = []
     tables: dict[str, pa.Table] = {}
@@ -92,7 +93,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         outputs = _adjust(job, grid, states, (low, high), found)
         verified = _verify_again(job, grid, outputs.states)
         adjusted.append(_summary(hours, number, outputs, verified))
-        tables = _result_tables(grid, hours, outputs, verified, contingencies(grid, job.request))
+        tables = _result_tables(grid, hours, outputs, verified, contingencies(grid, job.request), wanted)
         states = outputs.states
         found = _found(verified, contingencies(grid, job.request))
         if not (verified.overload_hour.size or verified.voltage_hour.size):
@@ -237,21 +238,28 @@ def _summary(hours: IntArray, number: int, outputs: Outputs, verified: Verificat
 
 
 def _result_tables(
-    grid: Grid, hours: IntArray, outputs: Outputs, verified: VerificationOutputs, outage: IntArray
+    grid: Grid,
+    hours: IntArray,
+    outputs: Outputs,
+    verified: VerificationOutputs,
+    outage: IntArray,
+    wanted_mw: FloatArray,
 ) -> dict[str, pa.Table]:
-    """Return adjusted states by hour (hours may have gaps), the re-verification, and the relaxations."""
+    """Return adjusted states by hour (hours may have gaps), the re-verification, and the relaxations.
+
+    Load shed is what the states lack of the load wanted (hour, load): by the dispatch, and by every round here.
+    """
     parts = [state_tables(grid, outputs.states.hour(k).block(), int(h)) for k, h in enumerate(hours)]
     states = {name: pa.concat_tables([part[name] for part in parts]) for name in parts[0]}
-    shed = [
-        hourly_table("load.shed_mw", int(h), grid.loads.id, np.maximum(outputs.shed_mw[k : k + 1], 0.0))
-        for k, h in enumerate(hours)
-    ]
+    lacking = np.maximum(wanted_mw - outputs.states.load_p_mw, 0.0)
+    shed = [hourly_table("load.shed_mw", int(h), grid.loads.id, lacking[k : k + 1]) for k, h in enumerate(hours)]
     relaxed = {
         "hour": hours[outputs.relaxed_hour],
         "contingency": outputs.relaxed_outage,
         "branch": outputs.relaxed_branch,
         "bus": outputs.relaxed_bus,
         "amount": outputs.relaxed_amount,
+        "shed_mw": outputs.relaxed_shed_mw,
     }
     again = n1_tables(grid, outage, hours, verified)
     return {

@@ -54,7 +54,8 @@ class Outputs:
 
     Outcome: 0 the program expects N-1 to hold, 1 some limits had to be relaxed (listed), 2 the adjusted state
     does not converge and the given one is returned. Final truth is the re-verification. An outage without a
-    solution is listed as relaxed with branch and bus -1 and the amount 0.
+    solution is listed as relaxed with branch and bus -1 and the amount 0. `relaxed_shed_mw` is what would
+    have to be shed instead of relaxing that limit, NaN for voltages and outages without a solution.
     """
 
     states: Snapshot
@@ -70,6 +71,12 @@ class Outputs:
     relaxed_branch: Annotated[IntArray, Array(("relaxed",), "1", "-1 for a voltage", "i", -1)]
     relaxed_bus: Annotated[IntArray, Array(("relaxed",), "1", "-1 for a branch", "i", -1)]
     relaxed_amount: Annotated[FloatArray, Array(("relaxed",), "1 or p.u.", "least relaxation of the limit")]
+    relaxed_shed_mw: Annotated[
+        FloatArray,
+        Array(
+            ("relaxed",), "MW", "load that would remove it by itself; NaN = none would", minimum=0, finite=False
+        ),
+    ]
 
 
 def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:

@@ -32,6 +32,7 @@ from slots.state_adjustment.cuts import (
     worst_pairs,
 )
 from slots.state_adjustment.redispatch_model import Move, least_cost_move, marginal_prices
+from slots.state_adjustment.shedding import least_shedding
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Adjust every hour on its own."""
     tools = _Tools(inputs, parameters)
     hours = [tools.adjust(position) for position in range(inputs.states.vm_pu.shape[0])]
-    return _collected(inputs, hours)
+    instead = [tools.shedding_instead(position, hour) for position, hour in enumerate(hours)]
+    return _collected(inputs, hours, instead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,6 +361,22 @@ class _Tools:
         )
         return replace(state, unit_p_mw=p, load_p_mw=state.load_p_mw * kept, load_q_mvar=state.load_q_mvar * kept)
 
+    def shedding_instead(self, position: int, hour: _Hour) -> FloatArray:
+        """Return the load that would have to be shed to remove each overload left, alone; (overload,) in MW."""
+        inputs, grid, state, pairs = self.inputs, self.grid, hour.state, hour.check.overloads
+        cuts = linearise(
+            self.factors, self._base(state), pairs, inputs.loading_max, inputs.loading_contingency_max,
+            grid.network.base_mva,
+        )  # fmt: skip
+        return least_shedding(
+            cuts.factor,
+            pairs.loading - cuts.limit,
+            grid.loads.bus,
+            np.where(grid.loads.sheddable, np.maximum(state.load_p_mw, 0.0), 0.0),
+            grid.units.bus,
+            np.where(state.unit_on, np.maximum(state.unit_p_mw - inputs.p_mw_low[position], 0.0), 0.0),
+        )
+
     # --- voltages
 
     def _tightened(self, hour: _Hour, limits: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -392,8 +410,8 @@ class _Tools:
         return replace(answer.state, unit_p_mw=state.unit_p_mw)
 
 
-def _collected(inputs: Inputs, hours: list[_Hour]) -> Outputs:
-    """Join the hours into the slot's outputs."""
+def _collected(inputs: Inputs, hours: list[_Hour], instead: list[FloatArray]) -> Outputs:
+    """Join the hours, and what would have to be shed for each overload left, into the slot's outputs."""
     units, states = inputs.grid.units, inputs.states
     adjusted = stack([hour.state for hour in hours]) if hours else states
     change = np.where(adjusted.unit_on, adjusted.unit_p_mw - states.unit_p_mw, 0.0)
@@ -404,8 +422,8 @@ def _collected(inputs: Inputs, hours: list[_Hour]) -> Outputs:
         production_cost_eur_per_h(units, s.unit_on, s.unit_p_mw, available).sum(1) for s in (states, adjusted)
     )
     penalty = (curtailed * units.curtailment_eur_per_mwh).sum(1) + shed.sum(1) * inputs.shed_eur_per_mwh
-    relaxed = [_relaxations(inputs, position, hour) for position, hour in enumerate(hours)]
-    columns = [np.concatenate(part) for part in zip(*relaxed, strict=True)] if relaxed else [np.zeros(0)] * 5
+    relaxed = [_relaxations(inputs, k, hour, instead[k]) for k, hour in enumerate(hours)]
+    columns = [np.concatenate(part) for part in zip(*relaxed, strict=True)] if relaxed else [np.zeros(0)] * 6
     whole = [column.astype(np.int64) for column in columns[:4]]
     return Outputs(
         states=adjusted,
@@ -421,11 +439,12 @@ def _collected(inputs: Inputs, hours: list[_Hour]) -> Outputs:
         relaxed_branch=whole[2],
         relaxed_bus=whole[3],
         relaxed_amount=columns[4].astype(np.float64),
+        relaxed_shed_mw=columns[5].astype(np.float64),
     )
 
 
-def _relaxations(inputs: Inputs, position: int, hour: _Hour) -> tuple[np.ndarray, ...]:
-    """Return (hour, outage, branch, bus, amount) of overloads, voltages and outages that do not converge."""
+def _relaxations(inputs: Inputs, position: int, hour: _Hour, instead: FloatArray) -> tuple[np.ndarray, ...]:
+    """Return (hour, outage, branch, bus, amount, shed) of overloads, voltages and outages that do not converge."""
     check = hour.check
     over = np.maximum(check.overloads.loading - loading_limits(inputs, check.overloads), 0.0)
     beyond = np.abs(voltage_excess(inputs, check))
@@ -440,4 +459,5 @@ def _relaxations(inputs: Inputs, position: int, hour: _Hour) -> tuple[np.ndarray
         branch,
         bus,
         np.concatenate([over, beyond, np.zeros(counts[2])]),
+        np.concatenate([instead, np.full(counts[1] + counts[2], np.nan)]),
     )

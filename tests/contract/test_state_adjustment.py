@@ -23,6 +23,7 @@ from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.objects.contracts import check
 from bos_core.programs.registry import Program, program_names, resolve
 from slots.state_adjustment.contract import CONTRACT, DIVERGED, RELAXED, SECURE, Inputs, Outputs
+from slots.state_adjustment.shedding import least_shedding
 
 SLOT = "state_adjustment"
 
@@ -184,6 +185,17 @@ def test_what_nothing_can_remove_is_relaxed_by_exactly_the_overload(program: Pro
     np.testing.assert_allclose(outputs.relaxed_amount, left - 1.0, atol=1e-6)
     np.testing.assert_allclose(outputs.relaxed_amount, 0.25, atol=2e-3)
     assert (outputs.relaxed_bus == -1).all()
+    np.testing.assert_allclose(outputs.relaxed_shed_mw, 20.0, atol=0.5)
+
+
+def test_shedding_for_one_overload_takes_the_best_loads_and_units_first() -> None:
+    factor = np.array([[0.0, -0.01, -0.02, 0.005]])
+    loads, units = (np.array([1, 2]), np.array([50.0, 10.0])), (np.array([3, 0]), np.array([4.0, 100.0]))
+    # 4 MW at 0.025, 6 MW at 0.020, then load of bus 1 against the unit of bus 0 at 0.010
+    for excess, shed in ((0.1, 4.0), (0.16, 7.0), (0.22, 10.0), (0.32, 20.0), (0.0, 0.0)):
+        assert least_shedding(factor, np.array([excess]), *loads, *units) == pytest.approx([shed])
+    assert np.isnan(least_shedding(factor, np.array([0.73]), *loads, *units)).all()
+    assert np.isnan(least_shedding(-factor, np.array([0.1]), *loads, np.array([0]), np.array([9.0]))).all()
 
 
 def test_load_is_shed_where_that_is_cheaper_than_overload(program: Program) -> None:
