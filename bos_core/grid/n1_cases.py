@@ -15,8 +15,8 @@ from bos_core.grid.model import BoolArray, FloatArray, IntArray
 
 CONVERGED, ISLANDED, DIVERGED = 0, 1, 2
 
-CRITERION_TOLERANCE = 1e-6
-"""A criterion is violated when it is passed by more than this (p.u., or loading as a ratio)."""
+CRITERION_TOLERANCE = 1e-4
+"""An excess of a criterion up to this, as a loading or in p.u., is rounding: no measurement sees it."""
 
 
 class Monitor(NamedTuple):

@@ -60,6 +60,8 @@ class Parameters(ProgramParameters):
     """Outages that load a branch above this share of its limit by estimate are cuts as well, unharmed so far."""
     loading_margin: float = Field(0.002, ge=0, le=0.2)
     """Loading kept free of the limit for what the linear cuts do not see."""
+    base_margin: float = Field(0.012, ge=0, le=0.2)
+    """The same before any outage: losses and voltages of every outage add a little to a branch that is full."""
     trust_share: float = Field(0.4, gt=0, le=1)
     """Most change of a unit in one round, as a share of its greatest power (and not less than of 100 MW)."""
     move_premium_eur_per_mwh: float = Field(1.0, ge=0, le=1e3)
@@ -340,10 +342,9 @@ class _Tools:
         pairs = worst_pairs(
             pairs, loading_limits(inputs, pairs), parameters.outages_per_branch, parameters.cuts_max
         )
-        margin = parameters.loading_margin
         cuts = linearise(
-            self.factors, base, pairs, inputs.loading_max - margin, inputs.loading_contingency_max - margin,
-            grid.network.base_mva,
+            self.factors, base, pairs, inputs.loading_max - parameters.base_margin,
+            inputs.loading_contingency_max - parameters.loading_margin, grid.network.base_mva,
         )  # fmt: skip
         p, trust = state.unit_p_mw, np.maximum(trust_share * np.abs(grid.units.p_mw_max), 100.0 * trust_share)
         prices = marginal_prices(
@@ -421,7 +422,7 @@ def _collected(inputs: Inputs, hours: list[_Hour], instead: list[FloatArray]) ->
     before, after = (
         production_cost_eur_per_h(units, s.unit_on, s.unit_p_mw, available).sum(1) for s in (states, adjusted)
     )
-    penalty = (curtailed * units.curtailment_eur_per_mwh).sum(1) + shed.sum(1) * inputs.shed_eur_per_mwh
+    penalty = shed.sum(1) * inputs.shed_eur_per_mwh  # curtailment is part of the production cost
     relaxed = [_relaxations(inputs, k, hour, instead[k]) for k, hour in enumerate(hours)]
     columns = [np.concatenate(part) for part in zip(*relaxed, strict=True)] if relaxed else [np.zeros(0)] * 6
     whole = [column.astype(np.int64) for column in columns[:4]]
