@@ -13,7 +13,7 @@ from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import VOLTAGE_SERIES, read_states, voltage_series
 from bos_core.grid.model import FloatArray, Grid, Snapshot
-from bos_core.grid.power_flow import solve_hours
+from bos_core.grid.power_flow import network_at, solve_hours
 from bos_core.objects.task import Task
 from flows.step import Job, Step, StepRun, hour_blocks
 from slots.reactive_dispatch.contract import DIVERGED, Inputs, Outputs
@@ -58,7 +58,9 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
 
 def state_tables(grid: Grid, states: Snapshot, start: int) -> dict[str, pa.Table]:
     """Return everything that an AC-solved block of hours decides, as hourly tables."""
-    loading = grid.network.loading(states.vm_pu * np.exp(1j * states.va_rad))
+    voltage = states.vm_pu * np.exp(1j * states.va_rad)
+    hours = range(voltage.shape[0])  # taps differ by hour
+    loading = np.stack([network_at(grid, states.hour(k)).loading(voltage[k]) for k in hours])
     series = {
         **voltage_series(grid, states),
         "unit.p_mw": (grid.units.id, states.unit_p_mw),

@@ -40,10 +40,22 @@ class TableBlock:
     text_columns: int = 1
     note: str = ""
     also_text: tuple[int, ...] = ()
+    folded: bool = False
+    """Shown when its title is clicked."""
 
     def align(self, column: int) -> str:
         """Return the CSS class of a column's cells."""
         return "" if column < self.text_columns or column in self.also_text else "n"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that the page carries and hands out when its button is pressed; `data` is base64 of deflated text."""
+
+    label: str
+    file_name: str
+    data: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,7 @@ class ContingencyExplorer:
         }
 
 
-Block: TypeAlias = Paragraph | TableBlock | Figure | Explorer | ContingencyExplorer
+Block: TypeAlias = Paragraph | TableBlock | Download | Figure | Explorer | ContingencyExplorer
 
 
 @dataclass(frozen=True)

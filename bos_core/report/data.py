@@ -12,7 +12,6 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 
 from bos_core.grid.model import BoolArray, FloatArray, IntArray, StrArray
@@ -20,9 +19,6 @@ from bos_core.objects.errors import Finding, InputError
 
 CONVERGED, ISLANDED, DIVERGED = 0, 1, 2
 """Outcomes of an N-1 pair, as in the n1_verification slot."""
-
-BASE_CASE = "base case"
-"""Name of the outage of a violation that needs none."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +110,8 @@ class Table6Row:
         Actual time of the stage.
     io_share : float or None
         Reading and writing / busy time, 0 to 1.
-    serial_sample_s : float or None
-        Mean time of a subtask in a serial run of a random sample on an idle machine (requirement X8).
+    memory_gib : float or None
+        Most memory that a process held during a task of the stage.
     """
 
     stage: str
@@ -124,23 +120,17 @@ class Table6Row:
     mean_subtask_s: float | None = None
     wall_s: float | None = None
     io_share: float | None = None
-    serial_sample_s: float | None = None
+    memory_gib: float | None = None
 
     @property
     def serial_s(self) -> float | None:
-        """Estimated serial time: subtasks x mean measured time (the paper's definition)."""
+        """Estimated serial time: subtasks x mean measured time (the paper's definition), not measured serially."""
         return None if self.mean_subtask_s is None else self.subtasks * self.mean_subtask_s
 
     @property
     def speed_up(self) -> float | None:
-        """Estimated serial time / actual time (the paper's definition)."""
+        """Estimated serial time / actual time (the paper's definition); an estimate as well."""
         return self.serial_s / self.wall_s if self.serial_s is not None and self.wall_s else None
-
-    @property
-    def speed_up_sampled(self) -> float | None:
-        """Speed-up against the true serial sample."""
-        known = self.serial_sample_s is not None and self.wall_s
-        return self.subtasks * self.serial_sample_s / self.wall_s if known else None  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -232,7 +222,8 @@ class Schedule:
         Sent from the from end.
     lmp_eur_per_mwh : (hour, bus)
     cost_eur : mapping of str to (hour,)
-        Costs by kind, e.g. ``energy``, ``no load``, ``start-up``, ``curtailment``, ``shedding``, ``adjustment``.
+        Costs by kind: ``energy``, ``no load``, ``curtailment``, ``start-up`` and ``shedding`` of the schedule
+        before adjustment, ``adjustment`` = what the adjusted states cost more; their sum is the schedule's cost.
     co2_t : (hour,)
     """
 
@@ -335,37 +326,6 @@ class Monitored:
     worst_contingency: str
 
 
-@dataclass(frozen=True)
-class Violation:
-    """What is still violated after adjustment.
-
-    Attributes
-    ----------
-    hour : int
-    outage : str
-        Contingency, or `BASE_CASE`.
-    element : str
-        Overloaded branch, or bus outside its limits.
-    kind : str
-        ``overload``, ``undervoltage``, ``overvoltage``, ``islanded`` or ``diverged``.
-    value, limit : float
-        Loading (1 = 100 %) or voltage in p.u.; NaN where there is none.
-    relaxation : float
-        Least relaxation of the limit that makes the hour feasible, in the unit of `value`; NaN if unknown.
-    shed_mw : float
-        Load to be shed instead, NaN if unknown.
-    """
-
-    hour: int
-    outage: str
-    element: str
-    kind: str
-    value: float = np.nan
-    limit: float = np.nan
-    relaxation: float = np.nan
-    shed_mw: float = np.nan
-
-
 @dataclass(frozen=True, eq=False)
 class Security:
     """Overview of N-1 verification.
@@ -380,8 +340,9 @@ class Security:
         Most severe first; the report shows 20.
     monitored : tuple of Monitored
         Most frequent first; the report shows 20.
-    remaining : tuple of Violation or None
-        What is still violated; None = not known, empty = nothing.
+    remaining : pa.Table or None
+        What is still violated, worst first, as in `bos_core.report.violations.SCHEMA` with the report's hours;
+        None = not known, empty = nothing.
     """
 
     outcome_pairs: Mapping[str, int]
@@ -389,7 +350,7 @@ class Security:
     violations_after: IntArray | None = None
     worst: tuple[Pair, ...] = ()
     monitored: tuple[Monitored, ...] = ()
-    remaining: tuple[Violation, ...] | None = None
+    remaining: pa.Table | None = None
 
 
 @dataclass(frozen=True, eq=False)

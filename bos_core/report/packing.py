@@ -62,8 +62,12 @@ def pack(values: FloatArray, resolution: float) -> Pack:
     difference[:, 1:] -= code[:, :-1]
     raw = difference.astype("<u2").view(np.uint8).reshape(-1, 2)
     planes = np.concatenate([raw[:, 0], raw[:, 1]]).tobytes()
-    data = base64.b64encode(zlib.compress(planes, 7)).decode()
-    return Pack(values.shape[0], values.shape[1], float(low), float(step), data)
+    return Pack(values.shape[0], values.shape[1], float(low), float(step), deflated(planes))
+
+
+def deflated(content: bytes) -> str:
+    """Return base64 of the deflated bytes, as the page inflates them."""
+    return base64.b64encode(zlib.compress(content, 7)).decode()
 
 
 def unpack(packed: Pack) -> FloatArray:

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from bos_core.objects.errors import StorageError
 from bos_core.report.blocks import (
     ContingencyExplorer,
+    Download,
     Explorer,
     Figure,
     PackStore,
@@ -147,6 +148,8 @@ def _paired(section: Section) -> Section:
 def _kind(block: object) -> str:
     if isinstance(block, Paragraph):
         return "paragraph"
+    if isinstance(block, Download):
+        return "download"
     return "table" if isinstance(block, TableBlock) else "chart"
 
 

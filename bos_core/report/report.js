@@ -20,11 +20,13 @@
     if (!unpacked.has(name)) unpacked.set(name, inflate(name));
     return unpacked.get(name);
   }
+  function inflated(script) {
+    const packed = Uint8Array.from(atob(script.textContent), c => c.charCodeAt(0));
+    return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")));
+  }
   async function inflate(name) {
     const { rows, columns, low, step } = page.packs[name];
-    const packed = Uint8Array.from(atob(document.getElementById("pack-" + name).textContent), c => c.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const bytes = new Uint8Array(await inflated(document.getElementById("pack-" + name)).arrayBuffer());
     const count = rows * columns;
     const values = [];
     for (let r = 0, i = 0; r < rows; r++) {
@@ -312,6 +314,17 @@
       await begin(figure);
     }
     root.dataset.complete = "yes";
+  }
+
+  // --- files that the page carries
+  for (const box of document.querySelectorAll(".download")) {
+    const button = box.querySelector("button");
+    button.addEventListener("click", async () => {
+      const link = node("a", { download: button.dataset.file });
+      link.href = URL.createObjectURL(await inflated(box.querySelector("script")).blob());
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    });
   }
 
   // --- contents, theme, print

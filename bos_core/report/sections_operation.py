@@ -241,7 +241,12 @@ def _cost_table(s: Schedule) -> TableBlock:
 
     rows = tuple(row(kind, float(values.sum())) for kind, values in s.cost_eur.items())
     header = ("Kind", "Cost in k EUR", "Share", "EUR per MWh of load")
-    return TableBlock("Operating cost", Cells(header, rows, row("total", total)))
+    note = ""
+    if "adjustment" in s.cost_eur:
+        note = (
+            "Adjustment = what the adjusted hours cost more; the other kinds are those of the schedule before it."
+        )
+    return TableBlock("Operating cost", Cells(header, rows, row("total", total)), note=note)
 
 
 def _prices(s: Schedule, time: TimeAxis) -> list[Block]:

@@ -10,7 +10,7 @@ from bos_core.report.charts import axis
 from bos_core.report.data import KeyFigures, Network, ReportData
 from bos_core.report.layout import Layout, place
 from bos_core.report.palette import LOADING_CLASS, VOLTAGE_LEVEL
-from bos_core.report.tables import Cells, duration, number, table6_cells
+from bos_core.report.tables import TABLE6_NOTE, Cells, duration, number, table6_cells
 
 
 def key_figures(figures: KeyFigures) -> list[tuple[str, str, str]]:
@@ -37,7 +37,7 @@ def key_figures(figures: KeyFigures) -> list[tuple[str, str, str]]:
     card("Violations after", f.violations_after, number(f.violations_after), after)
     card("Hours adjusted", f.hours_adjusted, number(f.hours_adjusted))
     card("Computing time", f.wall_s, duration(f.wall_s))
-    card("Peak memory", f.memory_gib, number(f.memory_gib, 2, "GiB"))
+    card("Peak memory", f.memory_gib, number(f.memory_gib, 2, "GiB"), "of one process")
     return cards
 
 
@@ -79,15 +79,7 @@ def table6_section(data: ReportData) -> Section:
     if not data.table6:
         blocks: list[Block] = [missing("Table 6", "No stage has been timed.")]
     else:
-        note = (
-            "Estimated serial time = subtasks × mean measured time of a subtask; speed-up = estimated serial "
-            "time / actual time (the paper's definition). Times are measured while the machine is "
-            "busy, which inflates the estimate."
-        )
-        if any(row.serial_sample_s is not None for row in data.table6):
-            note += " The last column takes the mean time of a random sample run serially on an idle machine."
-        else:
-            note += " No serial sample on an idle machine was taken in this run."
+        note = f"{TABLE6_NOTE} Peak memory is that of one process."
         blocks = [TableBlock("", table6_cells(data.table6), note=note)]
     return Section("table6", "Computing effort by stage (Table 6)", "Table 6", blocks)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
 
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.report.blocks import (
     Block,
     ContingencyExplorer,
+    Download,
     Figure,
     PackStore,
     Paragraph,
@@ -28,8 +32,10 @@ from bos_core.report.data import (
     ReportData,
     Security,
 )
+from bos_core.report.packing import deflated
 from bos_core.report.palette import CATEGORICAL
-from bos_core.report.tables import Cells, number, violation_cells
+from bos_core.report.tables import Cells, group_cells, number, violation_cells
+from bos_core.report.violations import by_element
 
 CONTINGENCY_VALUES_MAX = 900_000
 """Hours x contingencies that go into the page."""
@@ -42,7 +48,17 @@ _OUTCOME_NAME = {CONVERGED: "converged", ISLANDED: "islanded", DIVERGED: "diverg
 
 _ADJUSTED_OUTCOME = {0: "secure", 1: "limits relaxed", 2: "not converged"}
 
-VIOLATIONS_SHOWN = 100
+GROUPS_SHOWN = 20
+"""Elements whose violations are seen at once; up to `GROUPS_FOLDED` are there when unfolded."""
+
+GROUPS_FOLDED = 1_000
+
+VIOLATIONS_SHOWN = 500
+
+FILE_ROWS_MAX = 200_000
+
+FILE_BYTES_MAX = 1_500_000
+"""Size of the packed list of violations in the page."""
 
 
 def contingency_section(data: ReportData, store: PackStore) -> Section:
@@ -113,7 +129,7 @@ def security_section(data: ReportData) -> Section:
         return Section("security", title, short, [missing("N-1 verification")])
     time = TimeAxis(data.head.start, data.head.hours)
     blocks: list[Block] = [_classes(s), *_violations_over_time(s, time), *_worst(s, time), *_monitored(s)]
-    blocks += _remaining(s)
+    blocks += _remaining(s, time)
     return Section("security", title, short, blocks)
 
 
@@ -218,16 +234,68 @@ def _monitored(s: Security) -> list[Block]:
     ]
 
 
-def _remaining(s: Security) -> list[Block]:
-    if s.remaining is None:
+def _remaining(s: Security, time: TimeAxis) -> list[Block]:
+    """What is still violated: by element, the worst pairs in full, and a file with all that fit."""
+    left = s.remaining
+    if left is None:
         return [missing("What is still violated", "The hours have not been adjusted and verified again.")]
-    if not s.remaining:
+    if not left.num_rows:
         return [Paragraph("Nothing is violated any more: every pair meets its limits after adjustment.")]
-    note = "Least relaxation = how far the limit must give way so that the hour becomes feasible."
-    if len(s.remaining) > VIOLATIONS_SHOWN:
-        note = f"The first {VIOLATIONS_SHOWN} of {number(len(s.remaining))}. " + note
-    cells = violation_cells(s.remaining, VIOLATIONS_SHOWN)
-    return [TableBlock("What is still violated, with its least relaxation", cells, 4, note)]
+    groups = by_element(left)
+    hours = number(np.unique(left["hour"].to_numpy()).size)
+    shown = min(GROUPS_SHOWN, len(groups))
+    note = (
+        f"{number(left.num_rows)} violations of {number(len(groups))} elements in {hours} hours"
+        f"{'' if shown == len(groups) else f'; the {shown} elements with the worst are shown'}. "
+        "Least relaxation = how far the limit must give way so that every row of the element is met. Shedding "
+        "instead = the most load that one of them asks for, each alone and with output lowered where that helps "
+        "most, by distribution factors; – = not known, or no shedding would do."
+    )
+    blocks: list[Block] = [
+        TableBlock("What is still violated, by element", group_cells(groups[:shown], time.label), 4, note)
+    ]
+    if len(groups) > shown:
+        rest = groups[shown:GROUPS_FOLDED]
+        title = f"{number(len(rest))} more elements"
+        left_out = len(groups) - shown - len(rest)
+        note = f"{number(left_out)} elements are left out here; the file below has them." if left_out else ""
+        blocks.append(TableBlock(title, group_cells(rest, time.label), 4, note, folded=True))
+    worst = violation_cells(left, VIOLATIONS_SHOWN, time.label)
+    blocks.append(TableBlock(f"The {len(worst.rows)} worst violations, one by one", worst, 4, folded=True))
+    blocks.append(_file(left, time))
+    return blocks
+
+
+def _file(left: pa.Table, time: TimeAxis) -> Download:
+    """Pack the violations as CSV; of too many, the worst that fit."""
+    rows = left.slice(0, FILE_ROWS_MAX)
+    data = deflated(_csv(rows, time))
+    while len(data) > FILE_BYTES_MAX:
+        rows = rows.slice(0, rows.num_rows // 2)
+        data = deflated(_csv(rows, time))
+    kept = number(rows.num_rows)
+    whole = rows.num_rows == left.num_rows
+    note = (
+        f"All {kept} rows."
+        if whole
+        else f"The {kept} worst of {number(left.num_rows)} rows; the others are left out."
+    )
+    if not whole:
+        note += " run.violations() in Python returns all of them."
+    return Download("Download violations as CSV", "violations.csv", data, note)
+
+
+def _csv(rows: pa.Table, time: TimeAxis) -> bytes:
+    stamps = pa.array([time.iso(hour) for hour in rows["hour"].to_pylist()], pa.string())
+    columns = {"time": stamps, **{name: rows[name] for name in rows.column_names if name != "hour"}}
+    for name in ("outage", "element", "kind"):
+        columns[name] = columns[name].cast(pa.string())
+    for name in ("value", "limit", "relaxation"):
+        columns[name] = pc.round(columns[name], 5)
+    columns["shed_mw"] = pc.round(columns["shed_mw"], 1)
+    sink = pa.BufferOutputStream()
+    csv.write_csv(pa.table(columns), sink)
+    return bytes(sink.getvalue())
 
 
 def adjustment_section(data: ReportData) -> Section:

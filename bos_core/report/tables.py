@@ -1,20 +1,25 @@
 """Table 6 and the list of what is still violated, for the terminal and as cells for the page.
 
-Both show the same words and figures: the terminal and the page call the same functions.
+Both show the same figures; the terminal, which may have no more than 80 columns, shows fewer of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
 from rich import box
+from rich.console import Group as Printed
 from rich.table import Table
+from rich.text import Text
 
-from bos_core.report.data import Table6Row, Violation
+from bos_core.report.data import Table6Row
+from bos_core.report.violations import OVERLOAD, Group, by_element
 
-__all__ = ["TABLE6_HEADER", "Table6Row", "Violation", "duration", "table6", "table6_cells", "violations"]
+__all__ = ["TABLE6_HEADER", "Table6Row", "duration", "group_cells", "table6", "table6_cells", "violations"]
 
 NONE = "–"
 """Shown where there is no value."""
@@ -26,11 +31,21 @@ TABLE6_HEADER = (
     "Mean time a subtask",
     "Estimated serial time",
     "Actual time",
-    "Speed-up",
+    "Estimated speed-up",
     "Reading and writing",
+    "Peak memory",
 )
 
-_SAMPLE_HEADER = "Speed-up against serial sample"
+_TABLE6_SHORT = ("Stage", "Tasks", "Subtasks", "Mean", "Serial*", "Actual", "Speed*", "I/O")
+"""For a terminal of 80 columns; memory is told beside the table."""
+
+TABLE6_NOTE = (
+    "Estimated serial time = subtasks × mean measured time of a subtask; estimated speed-up = estimated serial "
+    "time / actual time (the paper's definition). No serial run was measured: subtasks are timed while the "
+    "machine is busy, which inflates both."
+)
+
+_TABLE6_NOTE_SHORT = "* estimate: subtasks × mean time on a busy machine"
 
 
 @dataclass(frozen=True)
@@ -72,15 +87,13 @@ def duration(seconds: float | None) -> str:
 
 
 def table6_cells(rows: Sequence[Table6Row]) -> Cells:
-    """Return Table 6 as text with a total; the sampled speed-up only where a sample exists."""
-    sampled = any(row.serial_sample_s is not None for row in rows)
-    header = TABLE6_HEADER + ((_SAMPLE_HEADER,) if sampled else ())
-    cells = tuple(_table6_row(row, sampled) for row in rows)
-    return Cells(header, cells, _table6_total(rows, sampled) if len(rows) > 1 else None)
+    """Return Table 6 as text with a total."""
+    cells = tuple(_table6_row(row) for row in rows)
+    return Cells(TABLE6_HEADER, cells, _table6_total(rows) if len(rows) > 1 else None)
 
 
-def _table6_row(row: Table6Row, sampled: bool) -> tuple[str, ...]:
-    cells = (
+def _table6_row(row: Table6Row) -> tuple[str, ...]:
+    return (
         row.stage,
         number(row.tasks),
         number(row.subtasks),
@@ -89,17 +102,18 @@ def _table6_row(row: Table6Row, sampled: bool) -> tuple[str, ...]:
         duration(row.wall_s),
         _ratio(row.speed_up),
         _percent(row.io_share),
+        number(row.memory_gib, 2, "GiB"),
     )
-    return (*cells, _ratio(row.speed_up_sampled)) if sampled else cells
 
 
-def _table6_total(rows: Sequence[Table6Row], sampled: bool) -> tuple[str, ...]:
-    """Sums where every row has the figure; the speed-up is the ratio of sums."""
+def _table6_total(rows: Sequence[Table6Row]) -> tuple[str, ...]:
+    """Sums where every row has the figure; the speed-up is the ratio of sums, the memory the highest."""
     serial = _sum([row.serial_s for row in rows])
     wall = _sum([row.wall_s for row in rows])
     busy = [(row.io_share, row.serial_s) for row in rows]
     io = _sum([None if share is None or s is None else share * s for share, s in busy])
-    cells = (
+    memory = [row.memory_gib for row in rows if row.memory_gib is not None]
+    return (
         "Total",
         number(sum(row.tasks for row in rows)),
         number(sum(row.subtasks for row in rows)),
@@ -108,9 +122,8 @@ def _table6_total(rows: Sequence[Table6Row], sampled: bool) -> tuple[str, ...]:
         duration(wall),
         _ratio(serial / wall if serial is not None and wall else None),
         _percent(io / serial if io is not None and serial else None),
+        number(max(memory, default=None), 2, "GiB"),
     )
-    sample = _sum([None if r.serial_sample_s is None else r.subtasks * r.serial_sample_s for r in rows])
-    return (*cells, _ratio(sample / wall if sample is not None and wall else None)) if sampled else cells
 
 
 def _sum(values: Sequence[float | None]) -> float | None:
@@ -126,55 +139,108 @@ def _percent(share: float | None) -> str:
     return NONE if share is None else number(100 * share, 1, "%")
 
 
-VIOLATION_HEADER = ("Hour", "Outage", "Element", "Kind", "Value", "Limit", "Least relaxation", "Shedding instead")
+GROUP_HEADER = (
+    *("Element", "Kind", "Worst outage", "Time of the worst"),
+    *("Worst value", "Limit", "Hours", "Outages", "Pairs", "Least relaxation", "Shedding instead"),
+)
+
+VIOLATION_HEADER = (
+    *("Time", "Outage", "Element", "Kind"),
+    *("Value", "Limit", "Least relaxation", "Shedding instead"),
+)
 
 
-def violation_cells(rows: Sequence[Violation], most: int = 50) -> Cells:
-    """Return the violations as text, in the order given, at most `most` of them."""
-    return Cells(VIOLATION_HEADER, tuple(_violation_row(row) for row in rows[:most]))
+def group_cells(groups: Sequence[Group], label: Callable[[int], str]) -> Cells:
+    """Return the violations by element as text; `label` names an hour."""
+    return Cells(GROUP_HEADER, tuple(_group_row(group, label) for group in groups))
 
 
-def _violation_row(row: Violation) -> tuple[str, ...]:
-    loading = row.kind == "overload"
-
-    def quantity(value: float) -> str:
-        return number(100 * value, 1, "%") if loading else number(value, 4, "p.u.")
-
+def _group_row(group: Group, label: Callable[[int], str]) -> tuple[str, ...]:
     return (
-        number(row.hour),
-        row.outage,
-        row.element,
-        row.kind,
-        quantity(row.value),
-        quantity(row.limit),
-        number(100 * row.relaxation, 1, "points") if loading else number(row.relaxation, 4, "p.u."),
-        number(row.shed_mw, 1, "MW"),
+        *(group.element or NONE, group.kind, group.worst_outage, label(group.worst_hour)),
+        *(_quantity(group.kind, group.value), _quantity(group.kind, group.limit)),
+        *(number(group.hours), number(group.outages), number(group.rows)),
+        *(_relaxation(group.kind, group.relaxation), _small(group.shed_mw, 1, "MW")),
     )
 
 
-def table6(rows: Sequence[Table6Row]) -> Table:
-    """Return Table 6 for the terminal."""
-    return _rich(table6_cells(rows), "Planning chain by stage (Table 6)", text_columns=1)
-
-
-def violations(rows: Sequence[Violation], most: int = 50) -> Table:
-    """Return what is still violated, for the terminal; the caption says how many are left out."""
-    table = _rich(violation_cells(rows, most), "Still violated after adjustment", text_columns=4)
-    if not rows:
-        table.caption = "Nothing is violated any more."
-    elif len(rows) > most:
-        table.caption = f"{len(rows) - most:,} more are not shown."
-    return table
-
-
-def _rich(cells: Cells, title: str, text_columns: int) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", show_footer=cells.total is not None)
-    for position, name in enumerate(cells.header):
-        table.add_column(
-            name,
-            footer=cells.total[position] if cells.total else "",
-            justify="left" if position < text_columns else "right",
+def violation_cells(rows: pa.Table, most: int = 50, label: Callable[[int], str] = number) -> Cells:
+    """Return the first `most` rows of violations as text; `label` names an hour."""
+    cells = tuple(
+        (
+            *(label(row["hour"]), row["outage"], row["element"] or NONE, row["kind"]),
+            *(_quantity(row["kind"], row["value"]), _quantity(row["kind"], row["limit"])),
+            *(_relaxation(row["kind"], row["relaxation"]), _small(row["shed_mw"], 1, "MW")),
         )
+        for row in rows.slice(0, most).to_pylist()
+    )
+    return Cells(VIOLATION_HEADER, cells)
+
+
+def _quantity(kind: str, value: float) -> str:
+    return number(100 * value, 1, "%") if kind == OVERLOAD else number(value, 4, "p.u.")
+
+
+def _relaxation(kind: str, value: float) -> str:
+    return _small(100 * value, 1, "points") if kind == OVERLOAD else _small(value, 4, "p.u.")
+
+
+def _small(value: float, digits: int, unit: str) -> str:
+    """Format an amount above 0 that rounding must not make 0."""
+    least = 10.0**-digits
+    return f"< {number(least, digits, unit)}" if 0.0 < value < least / 2 else number(value, digits, unit)
+
+
+def table6(rows: Sequence[Table6Row]) -> Printed:
+    """Return Table 6 for the terminal, no wider than 80 columns."""
+    cells = table6_cells(rows)
+    count = len(_TABLE6_SHORT)
+    table = _rich("Planning chain by stage (Table 6)")
+    for position, name in enumerate(_TABLE6_SHORT):
+        footer = cells.total[position] if cells.total else ""
+        table.add_column(name, footer=footer, justify="left" if position == 0 else "right", no_wrap=position > 0)
+    table.show_footer = cells.total is not None
     for row in cells.rows:
-        table.add_row(*row)
-    return table
+        table.add_row(*row[:count])
+    memory = cells.total[-1] if cells.total else cells.rows[0][-1] if cells.rows else NONE
+    return Printed(table, Text(f"{_TABLE6_NOTE_SHORT}\nPeak memory of a process: {memory}", style="dim"))
+
+
+def violations(rows: pa.Table, most: int = 15) -> Printed:
+    """Return what is still violated for the terminal, by element, no wider than 80 columns unless names are long.
+
+    A line below says how much is left out and where all of it is.
+    """
+    if not rows.num_rows:
+        return Printed(Text("Nothing is violated any more."))
+    table = _rich("Still violated after adjustment, by element")
+    for name in ("Element", "Worst outage"):
+        table.add_column(name, overflow="fold")
+    for name in ("Worst", "Hours", "Outages", "Relax by", "Or shed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    groups = by_element(rows)
+    for group in groups[:most]:
+        loading = group.kind == OVERLOAD
+        table.add_row(
+            group.element or group.kind,
+            group.worst_outage,
+            number(100 * group.value, 1, "%") if loading else number(group.value, 3, "p.u."),
+            number(group.hours),
+            number(group.outages),
+            _small(100 * group.relaxation, 1, "%") if loading else _small(group.relaxation, 3, "p.u."),
+            _small(group.shed_mw, 0, "MW"),
+        )
+    hours = np.unique(rows["hour"].to_numpy()).size
+    more = f"; {number(len(groups) - most)} elements are not shown" if len(groups) > most else ""
+    told = (
+        f"{number(rows.num_rows)} violations of {number(len(groups))} elements in {number(hours)} hours{more}.\n"
+        "Each of them: in the report, or run.violations() in Python."
+    )
+    return Printed(table, Text(told, style="dim"))
+
+
+def _rich(title: str) -> Table:
+    return Table(
+        title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0),
+        pad_edge=False, show_edge=False,
+    )  # fmt: skip

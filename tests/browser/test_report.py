@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright import sync_api
+from pyarrow import csv
 
 from bos_core.report.page import write
 
@@ -144,6 +145,19 @@ def test_another_snapshot_changes_the_map(opened):
     opened.page.wait_for_function(f"{count} < 9")
     opened.page.locator("#network select").select_option(index=0)
     opened.page.wait_for_function(f"{count} > 9")
+
+
+def test_violations_unfold_and_download(opened, example):
+    page = opened.page
+    details = page.locator("#security details").last
+    assert not details.locator("table").is_visible()
+    details.locator("summary").click()
+    assert details.locator("table").is_visible()
+    with page.expect_download() as waiting:
+        page.locator("#security .download button").click()
+    rows = csv.read_csv(waiting.value.path())
+    assert waiting.value.suggested_filename == "violations.csv"
+    assert rows.num_rows == example.make(168).security.remaining.num_rows
 
 
 def test_dark_and_light(opened):

@@ -1,13 +1,18 @@
+import base64
 import dataclasses
+import io
 import json
 import re
+import zlib
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import csv
 
 from bos_core.objects.errors import InputError, StorageError
 from bos_core.report import data as rd
+from bos_core.report import violations
 from bos_core.report.blocks import PackStore
 from bos_core.report.page import render, write
 from bos_core.report.sections_method import arrow_cells
@@ -76,6 +81,38 @@ def test_nothing_is_loaded_from_elsewhere(small):
 
 def test_same_data_give_the_same_bytes(tiny):
     assert render(tiny) == render(tiny)
+
+
+def carried(html):
+    """The file of violations inside a page."""
+    data = re.search(r'data-file="violations.csv".*?<script type="text/plain">(.*?)</script>', html, re.S)[1]
+    return csv.read_csv(io.BytesIO(zlib.decompress(base64.b64decode(data))))
+
+
+class TestViolations:
+    def test_the_file_holds_every_violation(self, small):
+        left = small.security.remaining
+        rows = carried(render(small))
+        assert rows.num_rows == left.num_rows > 0
+        assert rows.column_names == ["time", *[name for name in left.column_names if name != "hour"]]
+        assert rows["element"].to_pylist() == left["element"].to_pylist()
+        assert rows["value"].to_numpy() == pytest.approx(left["value"].to_numpy(), abs=1e-5)
+
+    def test_what_does_not_fit_is_left_out_and_named(self, small, monkeypatch):
+        whole = render(small)
+        monkeypatch.setattr("bos_core.report.sections_security.FILE_BYTES_MAX", 250)
+        monkeypatch.setattr("bos_core.report.sections_security.GROUPS_SHOWN", 3)
+        monkeypatch.setattr("bos_core.report.sections_security.GROUPS_FOLDED", 5)
+        html = render(small)
+        assert 0 < carried(html).num_rows < carried(whole).num_rows
+        assert "the others are left out" in html
+        assert "the 3 elements with the worst are shown" in html
+        assert "2 more elements" in html
+        assert "elements are left out here" in html
+
+    def test_none_left_is_said(self, small):
+        security = dataclasses.replace(small.security, remaining=violations.table([]))
+        assert "Nothing is violated any more" in render(dataclasses.replace(small, security=security))
 
 
 def test_names_cannot_break_out_of_the_page(small):
