@@ -32,7 +32,7 @@ from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFail
 from bos_core.objects.ontology import SERIES, TABLES
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
-from bos_core.report.collection import collect, report_path, table6_rows
+from bos_core.report.collection import collect, remaining_violations, report_path, table6_rows
 from bos_core.report.data import Table6Row
 from bos_core.report.page import write
 
@@ -243,6 +243,21 @@ class Run:
     def n1(self) -> Contingencies:
         """Results of N-1 verification, re-verified hours included."""
         return Contingencies(self)
+
+    def violations(self) -> pa.Table:
+        """Return what is still violated after adjustment, a row an hour, outage and element, worst first.
+
+        With value, limit, least relaxation of the limit, and the load that could be shed instead.
+
+        Raises
+        ------
+        NotFoundError
+            Before N-1 verification.
+        """
+        found = remaining_violations(self.workspace, self.trace_id)
+        if found is None:
+            raise NotFoundError(f"run {self.trace_id} has not verified its hours; run it to step n1_verification")
+        return found
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the HTML report and return its path."""

@@ -111,7 +111,9 @@ def _outcome(sources: RunSources, left: pa.Table | None) -> str:
     if not left.num_rows:
         return "Every hour is secure against every single-branch outage."
     hours = np.unique(left["hour"].to_numpy()).size
-    return f"{hours} of {sources.hours} hours still have violations after adjustment; each is listed below."
+    adjusted = any(version.step == "state_adjustment" for version in sources.versions)
+    when = "still have violations after adjustment" if adjusted else "have violations and are not adjusted"
+    return f"{hours} of {sources.hours} hours {when}; each is listed below."
 
 
 def _warnings(sources: RunSources) -> list[str]:

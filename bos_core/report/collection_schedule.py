@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bos_core.grid.model import BranchKind, FloatArray
+from bos_core.grid.model import BranchKind, FloatArray, StrArray
 from bos_core.report.collection_costs import costs
 from bos_core.report.collection_violations import congested_hours
 from bos_core.report.data import Network, Schedule
@@ -37,8 +37,8 @@ def schedule(sources: RunSources) -> Schedule | None:
         unit_committable=units.committable,
         unit_vm_set_pu=unit_set,
         unit_curtailed_mw=curtailed,
-        svg_name=grid.svgs.id if grid.svgs.id.size else None,
-        svg_q_mvar=series("svg.q_mvar", grid.svgs.id),
+        svg_name=grid.svgs.id,
+        svg_q_mvar=_devices(sources, "svg.q_mvar", grid.svgs.id),
         bus_name=network.bus_name,
         bus_base_kv=network.base_kv,
         bus_vm_pu=series("bus.vm_pu", network.bus_id),
@@ -55,15 +55,20 @@ def schedule(sources: RunSources) -> Schedule | None:
         reserve_down_mw=_total(series("unit.reserve_down_mw", units.id)),
         reserve_up_required_mw=sources.by_hour(dispatch, "reserve_required_mw"),
         reserve_down_required_mw=sources.by_hour(dispatch, "reserve_down_required_mw"),
-        storage_name=grid.storages.id if grid.storages.id.size else None,
-        storage_p_mw=series("storage.p_mw", grid.storages.id),
-        storage_energy_mwh=series("storage.energy_mwh", grid.storages.id),
-        hvdc_name=grid.hvdc.name if grid.hvdc.id.size else None,
-        hvdc_p_mw=series("hvdc.p_mw", grid.hvdc.id),
+        storage_name=grid.storages.id,
+        storage_p_mw=_devices(sources, "storage.p_mw", grid.storages.id),
+        storage_energy_mwh=_devices(sources, "storage.energy_mwh", grid.storages.id),
+        hvdc_name=grid.hvdc.name,
+        hvdc_p_mw=_devices(sources, "hvdc.p_mw", grid.hvdc.id),
         lmp_eur_per_mwh=series("bus.price_eur_per_mwh", network.bus_id),
         cost_eur=costs(sources),
         co2_t=(p * units.co2_t_per_mwh).sum(axis=1),
     )
+
+
+def _devices(sources: RunSources, name: str, ids: StrArray) -> FloatArray | None:
+    """Return a series of devices that a grid may lack: no column then, where None would be a missing result."""
+    return sources.series(name, ids) if ids.size else np.zeros((sources.hours, 0))
 
 
 def _total(values: FloatArray | None) -> FloatArray | None:

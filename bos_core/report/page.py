@@ -28,6 +28,7 @@ from bos_core.report.blocks import (
 )
 from bos_core.report.charts import TimeAxis
 from bos_core.report.data import ReportData, check
+from bos_core.report.packing import deflated
 from bos_core.report.palette import SCALES
 from bos_core.report.sections_method import annual_section, method_section
 from bos_core.report.sections_operation import (
@@ -165,7 +166,7 @@ def _inline(script: str) -> str:
 
 @cache
 def _plotly() -> str:
-    return _inline(get_plotlyjs())
+    return deflated(get_plotlyjs().encode())
 
 
 def _resource(name: str) -> str:

@@ -20,13 +20,16 @@
     if (!unpacked.has(name)) unpacked.set(name, inflate(name));
     return unpacked.get(name);
   }
-  function inflated(script) {
+  async function inflated(script) {
     const packed = Uint8Array.from(atob(script.textContent), c => c.charCodeAt(0));
     return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")));
   }
+  const plotly = inflated(document.getElementById("plotly")).then(response => response.text()).then(text => {
+    document.head.append(node("script", { textContent: text }));
+  });
   async function inflate(name) {
     const { rows, columns, low, step } = page.packs[name];
-    const bytes = new Uint8Array(await inflated(document.getElementById("pack-" + name)).arrayBuffer());
+    const bytes = new Uint8Array(await (await inflated(document.getElementById("pack-" + name))).arrayBuffer());
     const count = rows * columns;
     const values = [];
     for (let r = 0, i = 0; r < rows; r++) {
@@ -295,7 +298,7 @@
   function begin(figure) {
     if (started.has(figure)) return started.get(figure);
     const spec = page.charts[figure.id];
-    const done = kinds[spec.kind](figure, spec).catch(error => {
+    const done = plotly.then(() => kinds[spec.kind](figure, spec)).catch(error => {
       figure.querySelector(".plot").replaceChildren(node("p", { className: "failed", textContent: `This figure cannot be drawn: ${error.message}` }));
       console.error(figure.id, error);
     });
@@ -321,7 +324,7 @@
     const button = box.querySelector("button");
     button.addEventListener("click", async () => {
       const link = node("a", { download: button.dataset.file });
-      link.href = URL.createObjectURL(await inflated(box.querySelector("script")).blob());
+      link.href = URL.createObjectURL(await (await inflated(box.querySelector("script"))).blob());
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     });

@@ -13,7 +13,7 @@ from bos_core.report.data import ReportData, Schedule
 from bos_core.report.palette import technology_style
 from bos_core.report.tables import number
 
-CURVE_VALUES_MAX = 2_500_000
+CURVE_VALUES_MAX = 1_300_000
 """Hourly values of one quantity that go into the page; with more, the elements that vary most are kept."""
 
 MAP_ROWS_MAX = 400

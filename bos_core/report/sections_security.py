@@ -37,7 +37,7 @@ from bos_core.report.palette import CATEGORICAL
 from bos_core.report.tables import Cells, group_cells, number, violation_cells
 from bos_core.report.violations import by_element
 
-CONTINGENCY_VALUES_MAX = 900_000
+CONTINGENCY_VALUES_MAX = 500_000
 """Hours x contingencies that go into the page."""
 
 CONTINGENCIES_MAX = 400
@@ -51,13 +51,13 @@ _ADJUSTED_OUTCOME = {0: "secure", 1: "limits relaxed", 2: "not converged"}
 GROUPS_SHOWN = 20
 """Elements whose violations are seen at once; up to `GROUPS_FOLDED` are there when unfolded."""
 
-GROUPS_FOLDED = 1_000
+GROUPS_FOLDED = 300
 
 VIOLATIONS_SHOWN = 500
 
 FILE_ROWS_MAX = 200_000
 
-FILE_BYTES_MAX = 1_500_000
+FILE_BYTES_MAX = 800_000
 """Size of the packed list of violations in the page."""
 
 
@@ -251,15 +251,13 @@ def _remaining(s: Security, time: TimeAxis) -> list[Block]:
         "instead = the most load that one of them asks for, each alone and with output lowered where that helps "
         "most, by distribution factors; – = not known, or no shedding would do."
     )
-    blocks: list[Block] = [
-        TableBlock("What is still violated, by element", group_cells(groups[:shown], time.label), 4, note)
-    ]
+    blocks: list[Block] = [TableBlock("What is still violated, by element", group_cells(groups[:shown]), 3, note)]
     if len(groups) > shown:
         rest = groups[shown:GROUPS_FOLDED]
         title = f"{number(len(rest))} more elements"
         left_out = len(groups) - shown - len(rest)
         note = f"{number(left_out)} elements are left out here; the file below has them." if left_out else ""
-        blocks.append(TableBlock(title, group_cells(rest, time.label), 4, note, folded=True))
+        blocks.append(TableBlock(title, group_cells(rest), 3, note, folded=True))
     worst = violation_cells(left, VIOLATIONS_SHOWN, time.label)
     blocks.append(TableBlock(f"The {len(worst.rows)} worst violations, one by one", worst, 4, folded=True))
     blocks.append(_file(left, time))

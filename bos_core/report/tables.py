@@ -140,8 +140,8 @@ def _percent(share: float | None) -> str:
 
 
 GROUP_HEADER = (
-    *("Element", "Kind", "Worst outage", "Time of the worst"),
-    *("Worst value", "Limit", "Hours", "Outages", "Pairs", "Least relaxation", "Shedding instead"),
+    *("Element", "Kind", "Worst outage"),
+    *("Worst value", "Limit", "Hours", "Outages", "Least relaxation", "Shedding instead"),
 )
 
 VIOLATION_HEADER = (
@@ -150,16 +150,16 @@ VIOLATION_HEADER = (
 )
 
 
-def group_cells(groups: Sequence[Group], label: Callable[[int], str]) -> Cells:
-    """Return the violations by element as text; `label` names an hour."""
-    return Cells(GROUP_HEADER, tuple(_group_row(group, label) for group in groups))
+def group_cells(groups: Sequence[Group]) -> Cells:
+    """Return the violations by element as text."""
+    return Cells(GROUP_HEADER, tuple(_group_row(group) for group in groups))
 
 
-def _group_row(group: Group, label: Callable[[int], str]) -> tuple[str, ...]:
+def _group_row(group: Group) -> tuple[str, ...]:
     return (
-        *(group.element or NONE, group.kind, group.worst_outage, label(group.worst_hour)),
+        *(group.element or NONE, group.kind, group.worst_outage),
         *(_quantity(group.kind, group.value), _quantity(group.kind, group.limit)),
-        *(number(group.hours), number(group.outages), number(group.rows)),
+        *(number(group.hours), number(group.outages)),
         *(_relaxation(group.kind, group.relaxation), _small(group.shed_mw, 1, "MW")),
     )
 

@@ -191,7 +191,7 @@ def test_a_partial_run_opens_without_errors(browser, example, tmp_path):
 
 def test_a_year_stays_small_and_opens_fast(browser, example, tmp_path):
     path = write(example.make(8760), tmp_path / "year.html")
-    assert path.stat().st_size < 25e6
+    assert path.stat().st_size < 10 * 2**20
     opened = Opened(browser, path, wait_for="#schedule-1 .js-plotly-plot .main-svg")
     assert opened.open_s < 10
     assert opened.said == []

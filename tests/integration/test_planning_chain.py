@@ -89,7 +89,7 @@ def test_table6_counts_every_task(week: Run) -> None:
     rows = {row.stage: row for row in week.table6()}
     days = HOURS // 24
     assert rows["Unit commitment"].tasks == days + 1
-    assert rows["Active power dispatch"].tasks == days + 1
+    assert rows["Active dispatch"].tasks == days + 1
     assert rows["N-1 verification"].subtasks == week.n1.pairs(["hour"]).num_rows
 
 
