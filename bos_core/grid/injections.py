@@ -51,6 +51,8 @@ class BusInjections:
 
 def sum_by_bus(bus: IntArray, values: FloatArray, n_bus: int) -> FloatArray:
     """Sum values of devices (..., device) at their buses: (..., bus), in the order of the devices."""
+    if values.ndim == 1:
+        return np.asarray(np.bincount(bus, values, n_bus), dtype=np.float64)
     incidence = sp.csr_matrix((np.ones(bus.size), (bus, np.arange(bus.size))), shape=(n_bus, bus.size))
     flat = values.reshape(math.prod(values.shape[:-1]), bus.size)
     return np.asarray((incidence @ flat.T).T).reshape(*values.shape[:-1], n_bus)

@@ -165,7 +165,8 @@ def threatened(
     flow = base.p_pu[rated, None] + factors.coupling[np.ix_(rated, contingency)] * base.p_pu[contingency]
     loading = np.abs(flow) / (base.vm_pu[rated] * base.rating_pu[rated])[:, None]
     loading[rated[:, None] == contingency[None, :]] = 0.0
-    count = min(count, contingency.size)
+    near = (loading > share * limit[rated][:, None]).any(axis=1)
+    rated, loading, count = rated[near], loading[near], min(count, contingency.size)
     worst = np.argpartition(-loading, count - 1, axis=1)[:, :count]
     top = np.take_along_axis(loading, worst, axis=1)
     row, place = np.nonzero(top > share * limit[rated][:, None])

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _LOADING_TOLERANCE = 1e-4
 _VOLTAGE_TOLERANCE = 1e-4
+_PASSES = 2
 _VOLTAGE_ROUNDS = 2
 _DIVERGED_EXCESS = 10.0
 _LEAST_IMPROVEMENT = 0.01
@@ -108,6 +109,11 @@ class _Check:
     voltage_vm_pu: FloatArray
     diverged: IntArray
 
+    def outages(self) -> IntArray:
+        """Return the outages that violate something or diverge."""
+        named = np.concatenate([self.overloads.outage, self.voltage_outage, self.diverged])
+        return np.unique(named[named != BASE_CASE])
+
 
 @dataclass(frozen=True, eq=False)
 class _Hour:
@@ -149,7 +155,10 @@ class _Tools:
     # --- one hour
 
     def adjust(self, position: int) -> _Hour:
-        """Adjust one hour: redispatch, solve, check, until nothing is left or nothing gets better."""
+        """Adjust one hour: redispatch, solve, check, until nothing is left or nothing gets better.
+
+        Rounds check the outages that are in question; a full check follows, and once more rounds for what it adds.
+        """
         inputs, parameters = self.inputs, self.parameters
         given = inputs.states.hour(position)
         low, high = inputs.p_mw_low[position], inputs.p_mw_high[position]
@@ -158,17 +167,42 @@ class _Tools:
         if state is None:
             nothing = _Check(Pairs(*_NO_PAIRS), *_NO_PAIRS, np.zeros(0, np.int64))
             return _Hour(given, DIVERGED, 0, residual, nothing_shed, nothing)
-        best = _Hour(state, SECURE, 0, residual, nothing_shed, self._checked(state))
-        best = self._redispatched(best, self._listed(position), low, high)
-        if best.check.voltage_bus.size and parameters.improve_voltages:
-            best = self._with_better_voltages(best, low, high)
+        everything = inputs.contingency_branch
+        given_state = _Hour(state, SECURE, 0, residual, nothing_shed, self._checked(state, everything))
+        best, listed = given_state, self._listed(position)
+        suspects = self._suspects(best, listed)
+        for _ in range(_PASSES):
+            tried = self._redispatched(best, listed, suspects, low, high)
+            if tried.check.voltage_bus.size and parameters.improve_voltages:
+                tried = self._with_better_voltages(tried, suspects, low, high)
+            if tried is best:
+                break
+            best = replace(tried, check=self._checked(tried.state, everything))
+            seen, suspects = suspects, np.union1d(suspects, best.check.outages())
+            if suspects.size == seen.size:
+                break
+        if self._score(best.check) > self._score(given_state.check):
+            best = given_state
         return replace(best, outcome=SECURE if self._score(best.check) == 0.0 else RELAXED)
 
-    def _redispatched(self, best: _Hour, listed: Pairs, low: FloatArray, high: FloatArray) -> _Hour:
+    def _suspects(self, hour: _Hour, listed: Pairs) -> IntArray:
+        """Return the outages that violate something, or load a branch nearly fully by estimate."""
+        inputs, parameters = self.inputs, self.parameters
+        near = threatened(
+            self.factors, self._base(hour.state), inputs.contingency_branch, inputs.loading_contingency_max,
+            parameters.watched_share, parameters.outages_per_branch,
+        )  # fmt: skip
+        named = np.concatenate([listed.outage, near.outage])
+        return np.union1d(named[named != BASE_CASE], hour.check.outages())
+
+    def _redispatched(
+        self, best: _Hour, listed: Pairs, suspects: IntArray, low: FloatArray, high: FloatArray
+    ) -> _Hour:
         """Move from the best state so far; a round that makes things worse is undone and halves the trust."""
         trust, score = self.parameters.trust_share, self._score(best.check)
         known = self._known(best, Known(listed, np.ones(listed.outage.size)))
-        for number in range(1, self.parameters.rounds_max + 1):
+        first = best.rounds + 1
+        for number in range(first, first + self.parameters.rounds_max):
             if not best.check.overloads.outage.size:
                 break
             move = self._move(best, known, low, high, trust)
@@ -176,7 +210,7 @@ class _Tools:
             if solved is None:
                 trust *= 0.5
                 continue
-            check = self._checked(solved)
+            check = self._checked(solved, suspects)
             trial = _Hour(solved, SECURE, number, residual, best.shed_mw + move.shed_mw, check)
             known, now = self._known(trial, known), self._score(check)
             logger.debug("round %d: excess %.4f, then %.4f", number, score, now)
@@ -191,7 +225,7 @@ class _Tools:
                 break
         return best
 
-    def _with_better_voltages(self, best: _Hour, low: FloatArray, high: FloatArray) -> _Hour:
+    def _with_better_voltages(self, best: _Hour, suspects: IntArray, low: FloatArray, high: FloatArray) -> _Hour:
         """Dispatch reactive power within limits tightened by what the outages do to the voltages."""
         limits = (self.inputs.vm_pu_min.copy(), self.inputs.vm_pu_max.copy())
         score, trial = self._score(best.check), best
@@ -200,9 +234,8 @@ class _Tools:
             solved, residual = self._solved(self._reactive(best.state, limits), low, high)
             if solved is None:
                 break
-            trial = replace(
-                best, state=solved, residual_pu=residual, rounds=trial.rounds + 1, check=self._checked(solved)
-            )
+            check = self._checked(solved, suspects)
+            trial = replace(best, state=solved, residual_pu=residual, rounds=trial.rounds + 1, check=check)
             now = self._score(trial.check)
             logger.debug("voltages: excess %.4f, then %.4f", score, now)
             if now < score:
@@ -282,18 +315,17 @@ class _Tools:
             voltage_vm_pu=np.concatenate([vm[bus], check.voltage_vm_pu[after]]),
         )
 
-    def _checked(self, state: Snapshot) -> _Check:
-        """Solve every outage of a state."""
+    def _checked(self, state: Snapshot, outage: IntArray) -> _Check:
+        """Solve some outages of a state."""
         inputs = self.inputs
         result = verify_outages(
             self.grid,
             state.block(),
-            inputs.contingency_branch,
+            outage,
             self.criteria,
             enforce_q_limits=self.parameters.enforce_q_limits,
         )
         over, volt = result.overloads, result.voltages
-        outage = inputs.contingency_branch
         real = over.value > inputs.loading_contingency_max[over.element] + _LOADING_TOLERANCE
         vm, bus = volt.value, volt.element
         off = (vm < inputs.vm_contingency_pu_min[bus] - _VOLTAGE_TOLERANCE) | (
