@@ -91,8 +91,11 @@ def _violating_pairs(sources: RunSources, pairs: pa.Table, violations: tuple[pa.
 
 
 def _worst(sources: RunSources, pairs: pa.Table) -> tuple[Pair, ...]:
+    """Return the worst pair of each of the most severe contingencies: one that fails every hour is listed once."""
     severity = np.nan_to_num(pairs["loading_max"].to_numpy(), nan=np.inf)
-    rows = pairs.take(np.argsort(-severity, kind="stable")[:WORST_SHOWN]).to_pylist()
+    order = np.argsort(-severity, kind="stable")
+    _, first = np.unique(pairs["contingency"].to_numpy()[order], return_index=True)
+    rows = pairs.take(order[np.sort(first)[:WORST_SHOWN]]).to_pylist()
     branch, bus = sources.grid.network.branch_name, sources.grid.network.bus_name
 
     def name(known: np.ndarray, k: int) -> str:

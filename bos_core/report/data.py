@@ -337,7 +337,7 @@ class Security:
     violations_before, violations_after : (hour,) int or None
         Pairs with a violation in each hour, before and after adjustment.
     worst : tuple of Pair
-        Most severe first; the report shows 20.
+        Most severe first, one a contingency; the report shows 20.
     monitored : tuple of Monitored
         Most frequent first; the report shows 20.
     remaining : pa.Table or None

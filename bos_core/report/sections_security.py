@@ -198,7 +198,14 @@ def _worst(s: Security, time: TimeAxis) -> list[Block]:
         "Lost load",
     )
     rows = tuple(_pair_row(p, time) for p in s.worst[:WORST_SHOWN])
-    return [TableBlock(f"Worst {len(rows)} pairs", Cells(header, rows), 4, also_text=(6, 8))]
+    return [
+        TableBlock(
+            f"The {len(rows)} worst contingencies, each in its worst hour",
+            Cells(header, rows),
+            4,
+            also_text=(6, 8),
+        )
+    ]
 
 
 def _pair_row(p: Pair, time: TimeAxis) -> tuple[str, ...]:
