@@ -7,10 +7,14 @@ import importlib.metadata
 import json
 import logging
 import os
+import re
 import sys
 import traceback
+import uuid
+import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bos_core import listings
 from bos_core.objects.errors import BosError, Finding, OptionError
 from bos_core.objects.settings import Settings
 
@@ -47,20 +52,20 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run the command with these arguments and return its exit code; never shows a traceback."""
     try:
-        app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, prog_name="bos", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:
         return 130
     except KeyboardInterrupt:
-        err.print("interrupted; finished tasks are kept, `bos run ... --resume` goes on")
+        err.print("interrupted")
         return 130
     except BosError as error:
         err.print(f"[bold red]error:[/] {_escaped(str(error))}", highlight=False)
         return error.exit_code
     except Exception as error:
         return _explain(error)
-    return 0
+    return code if isinstance(code, int) else 0  # what `typer.Exit` and Ctrl-C leave behind
 
 
 def _explain(error: Exception) -> int:
@@ -98,11 +103,16 @@ def _prepare(settings: Settings) -> None:
 
 def _business(name: str) -> Any:
     """Return a business flow by name; flows are found by entry point, the core never imports them."""
+    return _check_business(name).load()
+
+
+def _check_business(name: str) -> importlib.metadata.EntryPoint:
+    """Return the entry point of a business; loading it takes seconds, a wrong name should not."""
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.businesses")}
     if name not in entries:
         known = ", ".join(sorted(entries))
         raise OptionError((Finding("business", (name,), "does not exist", f"known: {known}"),))
-    return entries[name].load()
+    return entries[name]
 
 
 class _Terminal:
@@ -151,13 +161,18 @@ def demo(
         with out.status(f"importing {DEMO_GRID} ..."):
             _show_notes(_import(DEMO_GRID, DEMO_NAME, None))
     first = bos.workspace.scenarios.versions(DEMO_NAME)[0]
+    if resume:
+        _resume(_last_unfinished(first.label))
+        return
     request = {"scenario": first.label, "horizon": {"start_hour": hour_of(start), "hours": hours}}
-    _carry_out("planning-chain", request, _last_unfinished() if resume else "")
+    _carry_out("planning-chain", request, "")
 
 
 @app.command()
 def run(
-    business: Annotated[str, typer.Argument(help="What to run: planning-chain.")] = "planning-chain",
+    business: Annotated[
+        str, typer.Argument(help="planning-chain, or one step like n1-verification.")
+    ] = "planning-chain",
     grid: Annotated[
         str, typer.Option(help="Scenario name or version; or a grid file, folder or SimBench code to import.")
     ] = "",
@@ -177,12 +192,10 @@ def run(
     trace_id: Annotated[str, typer.Option(help="Trace id to use.", hidden=True)] = "",
 ) -> None:
     """Run a business, e.g. the planning chain, in this terminal."""
-    from bos_core.api import connect
-
-    bos = connect()
+    business = business.replace("_", "-")
+    _check_business(business)
     if resume:
-        record = bos.workspace.ledger.task_set(_last_unfinished() if resume == "last" else resume)
-        _carry_out(record.business, record.request, record.trace_id)
+        _resume(_last_unfinished() if resume == "last" else resume)
         return
     if request:
         _carry_out(business, json.loads(request), trace_id)
@@ -193,33 +206,58 @@ def run(
     wanted: dict[str, Any] = {
         "scenario": scenario,
         "horizon": {"start_hour": hour_of(start), "hours": hours},
-        "programs": dict(_pair(item, "--program") for item in program or []),
+        "programs": {_name(key): _name(value) for key, value in (_pair(p, "--program") for p in program or [])},
         **{key: _value(value) for key, value in (_pair(item, "--set") for item in set_ or [])},
     }
     if from_step:
-        wanted["from_step"] = from_step
+        wanted["from_step"] = _name(from_step)
     if to_step:
-        wanted["to_step"] = to_step
+        wanted["to_step"] = _name(to_step)
     _carry_out(business, wanted, trace_id)
 
 
 def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
     from bos_core.api import connect
+    from bos_core.scheduling.run_server import server_of_a_run
 
     settings = Settings.load()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the terminal belongs to the progress
     _prepare(settings)
-    flow = _business(business)
     bos = connect()
-    parsed = _validated(flow, request)
+    trace_id = trace_id or str(uuid.uuid4())
+    with server_of_a_run(settings.home) as server:
+        with out.status("starting ..."):
+            flow = _business(business)  # takes seconds, as does the server
+            parsed = _validated(flow, request)
+            server.wait()
+        try:
+            _watch(flow, parsed, trace_id)
+        except BaseException:
+            _say_how_to_go_on(bos, trace_id)
+            raise
+    _show_result(bos.open(trace_id))
+
+
+def _watch(flow: Any, request: Any, trace_id: str) -> None:
+    """Run a flow and show its progress."""
     for name in ("prefect", "distributed", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    from importlib import import_module
-
     watched_by = import_module(flow.fn.__module__.split(".")[0] + ".progress").watched_by
     with _progress() as terminal, watched_by(terminal):
-        made = flow(parsed, trace_id)
-    _show_result(bos.open(made))
+        flow(request, trace_id)
+
+
+def _say_how_to_go_on(bos: Any, trace_id: str) -> None:
+    """Name the run that ended early; nothing to say when it had not begun, or the index cannot be read."""
+    with suppress(BosError):
+        counts = bos.workspace.ledger.counts(bos.open(trace_id).trace_id)
+        done = sum(count for state, count in counts.items() if state.value == "success")
+        err.print(
+            f"run {trace_id} stopped; {done} finished tasks are kept. "
+            f"Go on with: bos run --resume {trace_id[:8]}; look at it with: bos ps {trace_id[:8]}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _validated(flow: Any, request: dict[str, Any]) -> Any:
@@ -235,12 +273,18 @@ def _validated(flow: Any, request: dict[str, Any]) -> Any:
         findings = []
         for item in error.errors(include_url=False):
             field = ".".join(map(str, item["loc"]))
-            problem = str(item["msg"]).removeprefix("Value error, ")
-            findings.append(Finding("request", (), f"{problem} (got {item['input']!r})", "correct it", field))
+            problem = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+            if item["type"] == "extra_forbidden":
+                problem, remedy = "is no field of it", f"known: {', '.join(model.model_fields)}"
+            else:
+                remedy = "correct it"
+            given = f" (got {item['input']!r})" if isinstance(item["input"], str | int | float) else ""
+            findings.append(Finding("request", (), problem + given, remedy, field))
         raise OptionError(tuple(findings)) from None
 
 
-def _show_result(run: Any) -> None:
+def _show_result(run: Any, output: Path | None = None) -> Path:
+    """Print what a planner wants to know first; write the report and return its path."""
     from bos_core.report.collection import collect
     from bos_core.report.tables import table6, violations
 
@@ -248,18 +292,20 @@ def _show_result(run: Any) -> None:
     out.print(table6(data.table6))
     figures = data.figures
     if figures.pairs_verified is not None:
+        adjusted = f"; {figures.violations_after} after adjustment of {figures.hours_adjusted} hours"
         out.print(
             f"N-1: {figures.pairs_verified:,} pairs verified: {figures.pairs_converged:,} converged, "
-            f"{figures.pairs_islanded:,} islanded, {figures.pairs_diverged:,} diverged; pairs with violations "
-            f"{figures.violations_before:,} before and {figures.violations_after} after adjustment of "
-            f"{figures.hours_adjusted} hours"
+            f"{figures.pairs_islanded:,} islanded, {figures.pairs_diverged:,} diverged; pairs with violations: "
+            f"{figures.violations_before:,}" + ("" if figures.violations_after is None else adjusted)
         )
     if data.security is not None and data.security.remaining is not None:
         out.print(violations(data.security.remaining, most=15))
     for warning in data.head.warnings:
         out.print(f"[yellow]note:[/] {_escaped(warning)}")
+    path = Path(run.report(output))
     out.print(f"run     {run.trace_id}")
-    out.print(f"report  {run.report()}", soft_wrap=True)
+    out.print(f"report  {path}", soft_wrap=True)
+    return path
 
 
 def hour_of(text: str) -> int:
@@ -273,6 +319,11 @@ def hour_of(text: str) -> int:
             (Finding("option", ("--start",), f"{text!r} is no hour and no date", "give 0 to 8759, or MM-DD"),)
         ) from None
     return (date - dt.datetime(2015, 1, 1)).days * 24
+
+
+def _name(text: str) -> str:
+    """Return a step, slot or program as the code spells it; people write hyphens, and steps as deployments do."""
+    return re.sub(r"^step_\d[a-c]?_", "", text.strip().lower().replace("-", "_"))
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -352,55 +403,33 @@ def scenarios() -> None:
     """List scenarios and their versions."""
     from bos_core.api import connect
 
-    table = Table("version", "made by", "step", "message")
-    workspace = connect().workspace
-    for version in workspace.scenarios.versions():
-        table.add_row(version.label, version.trace_id[:8], version.step, version.message)
-    out.print(table)
+    out.print(listings.scenarios(connect().workspace.scenarios.versions()))
 
 
 @app.command()
-def programs(slot: Annotated[str, typer.Argument(help="Only this slot.")] = "") -> None:
-    """List the programs of the slots and their parameters."""
+def programs(
+    slot: Annotated[str, typer.Argument(help="Only this slot, with all parameters.")] = "",
+) -> None:
+    """List the programs of the slots, and the parameters of one slot's programs."""
     from bos_core.programs import registry
 
-    table = Table("slot", "program", "version", "title", "parameters")
-    for name in [slot] if slot else registry.slots():
-        promise = registry.contract(name)
-        for program_name in registry.program_names(name):
-            program = registry.resolve(name, program_name)
-            mark = " (default)" if program_name == promise.default else ""
-            fields = program.manifest.parameters.model_fields
-            table.add_row(
-                name,
-                program_name + mark,
-                program.manifest.version,
-                program.manifest.title,
-                ", ".join(f"{key}={field.default}" for key, field in fields.items()),
-            )
-    out.print(table)
+    name = _name(slot)
+    out.print(listings.programs([name] if name else registry.slots()))
+    if name:
+        for part in listings.parameters(name):
+            out.print(part)
 
 
 @app.command()
-def ps(limit: Annotated[int, typer.Option(help="How many runs.")] = 20) -> None:
-    """List runs and the state of their tasks."""
+def ps(
+    run: Annotated[str, typer.Argument(help="Everything about this run: trace id or the start of it.")] = "",
+    limit: Annotated[int, typer.Option(help="How many runs.", min=1)] = 20,
+) -> None:
+    """List runs and the state of their tasks; name one to see its steps and what failed."""
     from bos_core.api import connect
 
-    table = Table("run", "business", "scenario", "user", "started", "state", "tasks", "message")
     ledger = connect().workspace.ledger
-    for record in ledger.task_sets(limit):
-        counts = {state.value: count for state, count in ledger.counts(record.trace_id).items() if count}
-        table.add_row(
-            record.trace_id[:8],
-            record.business,
-            record.scenario,
-            record.user,
-            dt.datetime.fromtimestamp(record.created_s).strftime("%Y-%m-%d %H:%M"),
-            record.state.value,
-            ", ".join(f"{count} {state}" for state, count in counts.items()),
-            record.message[:80],
-        )
-    out.print(table)
+    out.print(listings.run(ledger, ledger.task_set(run)) if run else listings.runs(ledger, limit))
 
 
 @app.command()
@@ -424,15 +453,15 @@ def logs(
 def report(
     run: Reference = "",
     output: Annotated[Path | None, typer.Option(help="Where to write the HTML file.")] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write the HTML report of a run; show Table 6 and what is still violated."""
+    """Write the HTML report of a run and say where; show Table 6 and what is still violated."""
     from bos_core.api import connect
 
     bos = connect()
-    found = bos.open(run or _newest())
-    _show_result(found)
-    if output:
-        out.print(f"report  {found.report(output)}", soft_wrap=True)
+    path = _show_result(bos.open(run or _newest()), output)
+    if open_ and not webbrowser.open(path.absolute().as_uri()):
+        out.print("[yellow]note:[/] there is no browser here; open the file yourself")
 
 
 @app.command()
@@ -451,7 +480,7 @@ def trace(
     out.print(f"run {record.trace_id} of {record.business}, user {record.user}, project {record.project}")
     out.print(f"scenario {record.scenario}, request {json.dumps(record.parameters)}", soft_wrap=True)
     table = Table("step", "chunk", "attempt", "program", "digest", "input version", "outputs")
-    for item in ledger.tasks(record.trace_id, step or None):
+    for item in ledger.tasks(record.trace_id, _name(step) or None):
         low, high = item.parameters.get("start"), item.parameters.get("stop")
         if hour is not None and low is not None and high is not None and not low <= hour < high:
             continue
@@ -472,28 +501,53 @@ def trace(
 
 @app.command()
 def doctor() -> None:
-    """Check index, store, slots and solvers; say what is wrong and what to do."""
+    """Check index, store, programs and solvers; say what is wrong and what to do."""
+    import platform
     import shutil
 
     from bos_core.access.workspace import check_workspace
     from bos_core.programs import registry
 
-    findings = list(check_workspace(Settings.load()))
-    for slot in registry.slots():
-        for name in registry.program_names(slot):
-            try:
-                registry.resolve(slot, name)
-            except (ImportError, BosError) as error:
-                findings.append(Finding("program", (f"{slot}/{name}",), str(error), "install what it needs"))
+    settings = Settings.load()
+    findings = list(check_workspace(settings))
+    names = [(slot, name) for slot in registry.slots() for name in registry.program_names(slot)]
+    for slot, name in names:
+        try:
+            registry.resolve(slot, name)
+        except (ImportError, BosError) as error:
+            findings.append(Finding("program", (f"{slot}/{name}",), str(error), "install what it needs"))
     if shutil.which("glpsol") is None:
         findings.append(
             Finding("solver", ("glpk",), "glpsol is not on the path", "install glpk-utils to use GLPK programs")
         )
+    out.print(
+        listings.pairs(
+            {
+                "bos": f"{importlib.metadata.version('bos')}, Python {platform.python_version()}",
+                "home": str(settings.home),
+                "index": _without_password(settings.database),
+                "store": settings.store,
+                "programs": f"{len(names)} in {len(registry.slots())} slots",
+                "service": _service(settings.home),
+            }
+        )
+    )
     for finding in findings:
-        out.print(f"[yellow]•[/] {_escaped(str(finding))}")
+        out.print(f"[yellow]•[/] {_escaped(str(finding))}", highlight=False)
     if findings:
         raise typer.Exit(1)
-    out.print("index, store, slots and solvers are in order")
+    out.print("[green]✓[/] index, store, programs and solvers are in order")
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
+
+
+def _service(home: Path) -> str:
+    from bos_core.scheduling.prefect_server import running_server
+
+    running = running_server(home)
+    return f"up at {running.ui_url}" if running else "not up; `bos up` starts it"
 
 
 @app.command()
@@ -518,15 +572,24 @@ def _newest() -> str:
     return found[0].trace_id
 
 
-def _last_unfinished() -> str:
+def _last_unfinished(scenario: str = "") -> str:
+    """Return the trace id of the newest run that did not succeed, of any scenario or of this one."""
     from bos_core.api import connect
     from bos_core.objects.errors import NotFoundError
     from bos_core.objects.task import TaskState
 
     for record in connect().workspace.ledger.task_sets():
-        if record.state is not TaskState.SUCCESS:
+        if record.state is not TaskState.SUCCESS and scenario in {"", record.scenario}:
             return record.trace_id
     raise NotFoundError("no unfinished run to resume; `bos ps` lists the runs")
+
+
+def _resume(reference: str) -> None:
+    """Go on with a run as it was asked for."""
+    from bos_core.api import connect
+
+    record = connect().workspace.ledger.task_set(reference)
+    _carry_out(record.business, record.request, record.trace_id)
 
 
 if __name__ == "__main__":

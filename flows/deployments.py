@@ -20,8 +20,9 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from bos_core.access.workspace import Workspace
 from bos_core.objects.ontology import HOURS_PER_YEAR
-from flows.forms import Choices, form
+from flows.forms import Choices, form, step_before
 from flows.planning_chain import planning_chain
+from flows.request import StepName
 from flows.step_flows import STEP_FLOWS
 
 POOL_NAME = "bos"
@@ -49,6 +50,8 @@ class Deployment:
     cron : str
         Schedule, made inactive: users turn it on. Empty = none.
     queue : str
+    single : StepName or None
+        The step, where the flow is a step of the chain by itself.
     """
 
     flow: Flow[..., Any]
@@ -57,6 +60,7 @@ class Deployment:
     hours: int | None = None
     cron: str = ""
     queue: str = "normal"
+    single: StepName | None = None
 
     @property
     def full_name(self) -> str:
@@ -72,7 +76,7 @@ class Deployment:
         """Return the values that the form and the schedule start with; the newest scenario if there is one."""
         request: dict[str, Any] = {}
         if choices.scenarios:
-            request["scenario"] = choices.scenarios[0]
+            request["scenario"] = choices.starting_with(step_before(self.single))[0]
         if self.hours:
             request["horizon"] = {"start_hour": 0, "hours": self.hours}
         return {"request": request} if request else {}
@@ -89,9 +93,11 @@ def deployments() -> Iterator[Deployment]:
         NIGHTLY,
     )
     yield Deployment(planning_chain, "week", f"{chain} One week of {WEEK_HOURS} hours.", WEEK_HOURS)
-    for flow in STEP_FLOWS.values():
-        text = f"{flow.description} One step of the planning chain by itself, from the scenario that you choose."
-        yield Deployment(flow, "default", text, WEEK_HOURS)
+    for name, flow in STEP_FLOWS.items():
+        before = step_before(name)
+        start = f"a version that the step {before} made" if before else "the scenario that you choose"
+        text = f"{flow.description} One step of the planning chain by itself, from {start}."
+        yield Deployment(flow, "default", text, WEEK_HOURS, single=name)
 
 
 def register(workspace: Workspace) -> list[str]:
@@ -152,7 +158,7 @@ def _register(client: SyncPrefectClient, deployment: Deployment, choices: Choice
             flow_id=client.create_flow_from_name(deployment.flow.name),
             name=deployment.name,
             parameters=deployment.parameters(choices),
-            parameter_openapi_schema=form(deployment.flow, choices),
+            parameter_openapi_schema=form(deployment.flow, choices, deployment.single),
             schedules=_schedules(deployment),
             **common,
         )
@@ -170,7 +176,7 @@ def _schedules(deployment: Deployment) -> list[DeploymentScheduleCreate]:
 
 def _form_update(deployment: Deployment, choices: Choices, parameters: dict[str, Any]) -> DeploymentUpdate:
     """Return the new form; a scenario to start with is filled in only while there is none."""
-    schema = form(deployment.flow, choices)
+    schema = form(deployment.flow, choices, deployment.single)
     request = parameters.get("request", {})
     if request.get("scenario") or not choices.scenarios:
         return DeploymentUpdate(parameter_openapi_schema=schema)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import Flow
@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from bos_core.access.workspace import Workspace
 from bos_core.programs import registry
-from flows.request import Programs
+from flows.request import STEP_ORDER, Programs, StepName
 
 VERSIONS_SHOWN = 20
 """Newest versions of a scenario that a form offers."""
@@ -41,13 +41,16 @@ class Choices:
     Attributes
     ----------
     scenarios : tuple of str
-        Newest first; a name stands for its newest version, ``name@N`` for one of its versions.
+        Newest first; a name stands for its newest version that no run made, ``name@N`` for one of its versions.
     slots : mapping
         By slot.
+    made_by : mapping
+        By step: the versions that it made, among `scenarios`, newest first.
     """
 
     scenarios: tuple[str, ...]
     slots: Mapping[str, SlotChoices]
+    made_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def present(cls, workspace: Workspace) -> Choices:
@@ -63,10 +66,19 @@ class Choices:
             newest = range(scenario.versions, max(scenario.versions - VERSIONS_SHOWN, 0), -1)
             labels += [scenario.name] if scenario.versions else []
             labels += [f"{scenario.name}@{number}" for number in newest]
-        return cls(tuple(labels), slots)
+        made_by: dict[str, tuple[str, ...]] = {}
+        for version in sorted(workspace.scenarios.versions(), key=lambda v: -v.created_s):
+            if version.label in labels:
+                made_by[version.step] = (*made_by.get(version.step, ()), version.label)
+        return cls(tuple(labels), slots, made_by)
+
+    def starting_with(self, step: str) -> tuple[str, ...]:
+        """Return the scenarios, those first that this step made."""
+        first = self.made_by.get(step, ())
+        return (*first, *(label for label in self.scenarios if label not in first))
 
 
-def form(flow: Flow[..., Any], choices: Choices) -> dict[str, Any]:
+def form(flow: Flow[..., Any], choices: Choices, single: StepName | None = None) -> dict[str, Any]:
     """Return the parameter schema of a flow, with titles, descriptions and drop-downs.
 
     Parameters
@@ -74,6 +86,8 @@ def form(flow: Flow[..., Any], choices: Choices) -> dict[str, Any]:
     flow : Flow
         Its first parameter may be a `PlanRequest`.
     choices : Choices
+    single : StepName or None
+        The step that the flow runs by itself: the versions that it can start from come first in the form.
     """
     schema = copy.deepcopy(parameter_schema(flow).model_dump(exclude_unset=True))
     _name_parameters(schema, flow)
@@ -81,9 +95,21 @@ def form(flow: Flow[..., Any], choices: Choices) -> dict[str, Any]:
     if "Programs" in definitions:
         _offer_programs(definitions, choices.slots)
     if "PlanRequest" in definitions:
-        _offer_scenarios(definitions["PlanRequest"]["properties"]["scenario"], choices.scenarios)
+        fields = definitions["PlanRequest"]["properties"]
+        before = step_before(single)
+        _offer_scenarios(fields["scenario"], choices.starting_with(before))
+        if single:
+            del fields["from_step"], fields["to_step"]
+        if before:
+            fields["scenario"]["description"] += f" Choose one that the step {before} made."
         _describe_references(definitions)
     return schema
+
+
+def step_before(step: StepName | None) -> str:
+    """Return the step whose version a step starts from; empty for the first step and for a whole chain."""
+    position = STEP_ORDER.index(step) if step else 0
+    return STEP_ORDER[position - 1] if position else ""
 
 
 def _name_parameters(schema: dict[str, Any], flow: Flow[..., Any]) -> None:
@@ -116,7 +142,7 @@ def _offer_programs(definitions: dict[str, Any], slots: Mapping[str, SlotChoices
 def _offer_scenarios(entry: dict[str, Any], scenarios: Sequence[str]) -> None:
     if scenarios:
         entry["enum"] = list(scenarios)
-        entry["description"] = "A name means its newest version, name@number one of its versions."
+        entry["description"] = "A name means its newest version that no run made, name@number one of its versions."
     else:
         entry["description"] = "None yet: import a grid first, then it appears here."
 

@@ -48,7 +48,9 @@ class StepProgress:
         self._watcher = _watcher.get()
         self._last_s = time.monotonic()
         self._artifact = create_progress_artifact(
-            progress=0.0, key=f"progress-{step.replace('_', '-')}", description=f"{title}: {subtasks} subtasks"
+            progress=0.0,
+            key=f"progress-{step.replace('_', '-')}",
+            description=f"{title}: {subtasks:,} subtask{'s' if subtasks != 1 else ''}",
         )
         if self._watcher:
             self._watcher.started(step, title, subtasks)

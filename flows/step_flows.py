@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from prefect import Flow, flow, task
+from prefect import Flow, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
@@ -42,14 +42,17 @@ def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version:
     settings = Settings.load()
     workspace = Workspace.open(settings)
     run = StepRun(workspace, request, context, version)
+    log, mark = get_run_logger(), context.trace_id[:8]
     known = [v for v in workspace.scenarios.versions(trace_id=context.trace_id) if v.step == step.name]
     for found in known:
         if found.parent == version:  # a resumed run: the step was complete when it was written back
             StepProgress(step.name, step.title, 0).finish(f"{found.message} (already done)")
+            log.info("%s %s was already done: %s", mark, step.title, found.label)
             return found.id
     tasks = step.plan(run)
     workspace.ledger.register(tasks)
     progress = StepProgress(step.name, step.title, sum(t.subtasks for t in tasks))
+    log.info("%s %s of %s: %d tasks", mark, step.title, workspace.scenarios.get(version).label, len(tasks))
     subtasks = {t.id: t.subtasks for t in tasks}
     orders = [WorkOrder(t.id, t.depends_on) for t in tasks]
     receipts: list[Receipt] = []
@@ -60,6 +63,7 @@ def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version:
     _raise_if_failed(step, receipts, {t.id: t.input.chunk for t in tasks})
     made, message = backfill.submit(step.name, settings, request, context, version).result()
     progress.finish(message)
+    log.info("%s %s: %s; made %s", mark, step.title, message, workspace.scenarios.get(made).label)
     return made
 
 
@@ -91,18 +95,14 @@ def _publish(step: Step, receipts: list[Receipt], chunks: dict[str, str]) -> Non
 
 def _raise_if_failed(step: Step, receipts: list[Receipt], chunks: dict[str, str]) -> None:
     failed = [r for r in receipts if r.state is not TaskState.SUCCESS]
-    if failed:
-        causes = [r for r in failed if r.state is TaskState.FAILED]
-        lines = [f"  - {chunks[r.task_id]}: {r.message}" for r in causes[:5]]
-        raise RunFailedError(
-            "\n".join(
-                [
-                    f"{step.title}: {len(causes)} tasks failed, {len(failed) - len(causes)} wait for them, "
-                    f"{len(receipts) - len(failed)} are committed; correct the cause and resume the run",
-                    *lines,
-                ]
-            )
-        )
+    if not failed:
+        return
+    causes = [r for r in failed if r.state is TaskState.FAILED]
+    head = (
+        f"{step.title}: of {len(receipts)} tasks {len(causes)} failed, {len(failed) - len(causes)} wait for them, "
+        f"{len(receipts) - len(failed)} succeeded; correct the cause and resume the run"
+    )
+    raise RunFailedError("\n".join([head, *(f"  - {chunks[r.task_id]}: {r.message}" for r in causes[:5])]))
 
 
 def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> str:
@@ -110,6 +110,7 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
     workspace = Workspace.open(Settings.load())
     alone = not (trace_id and version)
     if alone:
+        request = request.model_copy(update={"from_step": name, "to_step": name})
         context, source = open_task_set(workspace, request, trace_id, name.replace("_", "-"))
     else:
         context, source = workspace.ledger.task_set(trace_id).context, version
@@ -119,66 +120,47 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
             made = run_step(STEPS[name], request, context, source)
         except BaseException as error:
             if alone:
-                workspace.ledger.set_task_set_state(context.trace_id, TaskState.FAILED, str(error))
+                message = str(error) or "interrupted"
+                workspace.ledger.set_task_set_state(context.trace_id, TaskState.FAILED, message)
             raise
     if alone:
         workspace.ledger.set_task_set_state(context.trace_id, TaskState.SUCCESS)
     return made
 
 
-@flow(name="step-1-system-model", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def system_model(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Build and judge the static model, without state data; return the new scenario version."""
-    return _run("system_model", request, trace_id, version)
+def _step_flow(number: str, step: Step, summary: str) -> Flow[..., str]:
+    """Return the flow of a step; workers and deployments find it in this module under the step's name."""
+
+    def run(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
+        return _run(step.name, request, trace_id, version)
+
+    run.__name__ = run.__qualname__ = step.name
+    run.__doc__ = summary
+    return flow(
+        name=f"step-{number}-{step.name.replace('_', '-')}",
+        flow_run_name=f"{step.title} {{request.scenario}} {{request.horizon.hours}} h",
+        task_runner=GovernedDaskTaskRunner(),
+        persist_result=False,
+    )(run)
 
 
-@flow(name="step-2-snapshot", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def snapshot(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Establish an initial snapshot and adjust it until it meets every criterion."""
-    return _run("snapshot", request, trace_id, version)
-
-
-@flow(name="step-3-equivalence", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def equivalence(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Reduce the network to the chosen voltage level."""
-    return _run("equivalence", request, trace_id, version)
-
-
-@flow(name="step-4-annual-states", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def annual_states(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Make 8760 hourly states."""
-    return _run("annual_states", request, trace_id, version)
-
-
-@flow(name="step-5a-unit-commitment", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def unit_commitment(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Commit units by months and days."""
-    return _run("unit_commitment", request, trace_id, version)
-
-
-@flow(name="step-5b-active-dispatch", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def active_dispatch(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Dispatch active power day by day and verify the boundaries."""
-    return _run("active_dispatch", request, trace_id, version)
-
-
-@flow(name="step-5c-reactive-dispatch", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def reactive_dispatch(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Set voltages, reactive power, taps and shunts hour by hour."""
-    return _run("reactive_dispatch", request, trace_id, version)
-
-
-@flow(name="step-6-n1-verification", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def n1_verification(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Verify every single-branch outage in every hour."""
-    return _run("n1_verification", request, trace_id, version)
-
-
-@flow(name="step-7-state-adjustment", task_runner=GovernedDaskTaskRunner(), persist_result=False)
-def state_adjustment(request: PlanRequest, trace_id: TraceId = "", version: Version = "") -> str:
-    """Adjust the hours that fail N-1 and verify them again."""
-    return _run("state_adjustment", request, trace_id, version)
-
+system_model = _step_flow("1", STEPS["system_model"], "Build and judge the static model, without state data.")
+snapshot = _step_flow(
+    "2", STEPS["snapshot"], "Establish an initial snapshot and adjust it until it meets every criterion."
+)
+equivalence = _step_flow("3", STEPS["equivalence"], "Reduce the network to the chosen voltage level.")
+annual_states = _step_flow("4", STEPS["annual_states"], "Make 8760 hourly states.")
+unit_commitment = _step_flow("5a", STEPS["unit_commitment"], "Commit units by months and days.")
+active_dispatch = _step_flow(
+    "5b", STEPS["active_dispatch"], "Dispatch active power day by day and verify the boundaries."
+)
+reactive_dispatch = _step_flow(
+    "5c", STEPS["reactive_dispatch"], "Set voltages, reactive power, taps and shunts hour by hour."
+)
+n1_verification = _step_flow("6", STEPS["n1_verification"], "Verify every single-branch outage in every hour.")
+state_adjustment = _step_flow(
+    "7", STEPS["state_adjustment"], "Adjust the hours that fail N-1 and verify them again."
+)
 
 STEP_FLOWS: Mapping[StepName, Flow[..., str]] = {
     "system_model": system_model,

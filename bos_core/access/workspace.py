@@ -107,7 +107,7 @@ def check_workspace(settings: Settings) -> list[Finding]:
     except InputError as error:
         return list(error.findings)
     except BosError as error:
-        return [_broken("index", error)]
+        return [_broken("index", error), *_check_space(settings)]
     try:
         findings += _check_clock(workspace)
         findings += _check_store(workspace.store)

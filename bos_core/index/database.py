@@ -215,6 +215,11 @@ _EXPLANATIONS: tuple[tuple[str, str, str], ...] = (
         "restore it from a backup or name another file in BOS_DATABASE_URL",
     ),
     (
+        "disk i/o error",
+        "it cannot be read or written, as when its disk is full or taken away",
+        "free some space in its folder, then run again with --resume",
+    ),
+    (
         "password authentication failed|no password supplied|role .* does not exist|28P01|28000",
         "the user or password is refused",
         "correct the user and password in BOS_DATABASE_URL",

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Self
 
 import dask
@@ -69,16 +72,32 @@ def local_cluster() -> distributed.LocalCluster:
     for name in ("distributed", "bokeh", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT})
-    return distributed.LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=memory,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-        silence_logs="ERROR",
-    )
+    with _interrupts_blocked():
+        return distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            silence_logs="ERROR",
+        )
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keep Ctrl-C from every thread and process that the block starts, and from those that they start.
+
+    A terminal sends it to the whole process group. Workers would die in the middle of a task and take the flow's
+    orderly end with them; so they inherit a blocked signal, the flow alone hears it and closes its cluster.
+    """
+    resource_tracker.ensure_running()  # the first process to be spawned would start it, which unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _address_of_this_worker() -> str | None:

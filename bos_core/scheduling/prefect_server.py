@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import json
 import os
+import shutil
 import socket
 import time
 import urllib.error
@@ -55,19 +56,22 @@ class ServerRecord:
         The supervising process.
     started_s : float
         When that process started; a recycled pid has another.
+    loopback : bool
+        Whether only this machine reaches the server.
     """
 
     url: str
     ui_url: str
     pid: int
     started_s: float
+    loopback: bool = False
 
     @classmethod
     def of_this_process(cls, host: str, port: int) -> ServerRecord:
         """Make the record of a server that this process supervises."""
         shown = f"[{host}]" if ":" in host else host
         base = f"http://{'127.0.0.1' if host == '0.0.0.0' else shown}:{port}"
-        return cls(f"{base}/api", base, os.getpid(), psutil.Process().create_time())
+        return cls(f"{base}/api", base, os.getpid(), psutil.Process().create_time(), _is_loopback(host))
 
     @property
     def alive(self) -> bool:
@@ -129,6 +133,13 @@ def wait_until_healthy(url: str, alive: Callable[[], bool], timeout_s: float = S
             return True
         time.sleep(0.2)
     return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_address(host: str, port: int) -> None:
@@ -237,6 +248,27 @@ def confine_pages(home: Path) -> None:
             temporary = page.with_suffix(".new")
             temporary.write_text(text.replace("<head>", f"<head>\n    {_POLICY}", 1), encoding="utf-8")
             temporary.replace(page)
+
+
+def publish_page(home: Path, page: Path) -> str | None:
+    """Have the server that runs for this home show a page; return the page's address.
+
+    Browsers do not follow a link from a server to a file. None where no server runs, where it can be reached from
+    the network (its password guards the API only), and where the page cannot be copied.
+    """
+    record = running_server(home)
+    folder = _pages(home) / "v1"
+    if record is None or not record.loopback or not folder.is_dir():
+        return None
+    target = folder / "reports" / page.name
+    try:
+        target.parent.mkdir(exist_ok=True)
+        temporary = target.with_suffix(".new")
+        shutil.copyfile(page, temporary)
+        temporary.replace(target)
+    except OSError:
+        return None
+    return f"{record.ui_url}/reports/{page.name}"
 
 
 def _pages(home: Path) -> Path:

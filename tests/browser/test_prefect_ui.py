@@ -91,7 +91,7 @@ def test_the_run_form_has_titles_descriptions_and_drop_downs(
     for description in (
         "How many hours to plan; 8760 is the year.",
         "Dispatch active power for a day under network limits.",
-        "A name means its newest version, name@number one of its versions.",
+        "A name means its newest version that no run made, name@number one of its versions.",
     ):
         expect(page.get_by_text(description)).to_be_visible()
     page.screenshot(path=tmp_path / "form.png")

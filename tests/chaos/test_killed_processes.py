@@ -116,3 +116,44 @@ def executed_twice(bos: Bos, trace_id: str) -> int:
         if address.endswith("manifest.json"):
             manifests[address.split("/")[2]] = manifests.get(address.split("/")[2], 0) + 1
     return sum(count > 1 for count in manifests.values())
+
+
+FEW_STEPS = {**REQUEST, "to_step": "equivalence"}
+
+
+def test_ctrl_c_stops_at_once_and_the_run_goes_on(bos: Bos) -> None:
+    """The terminal sends SIGINT to the whole process group, Prefect's server and the workers included."""
+    trace_id = str(uuid.uuid4())
+    process = start(bos, trace_id, "--request", json.dumps(FEW_STEPS))
+    wait_until_executing(bos, trace_id, "snapshot", process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    text = (bos.workspace.settings.home / "chaos.txt").read_text()
+    assert f"Go on with: bos run --resume {trace_id[:8]}" in text
+    assert "Traceback" not in text
+    record = bos.workspace.ledger.task_set(trace_id)
+    assert (record.state, record.message) == (TaskState.FAILED, "interrupted")
+    done = {t.id: t.attempt for t in bos.workspace.ledger.tasks(trace_id, states=[TaskState.SUCCESS])}
+    assert start(bos, trace_id, "--resume", "last").wait(300) == 0
+    again = {t.id: t.attempt for t in bos.workspace.ledger.tasks(trace_id) if t.id in done}
+    assert again == done
+
+
+def test_a_store_that_cannot_be_written_is_told_and_the_run_goes_on(bos: Bos) -> None:
+    """A file in the place of a folder stands for a full or forbidden disk: root is refused by it, too."""
+    trace_id = str(uuid.uuid4())
+    obstacle = Path(bos.workspace.settings.store) / "attempts" / trace_id
+    obstacle.parent.mkdir(parents=True, exist_ok=True)
+    obstacle.touch()
+    log = bos.workspace.settings.home / "chaos.txt"
+    before = len(log.read_text()) if log.exists() else 0
+    assert start(bos, trace_id, "--request", json.dumps(FEW_STEPS)).wait(300) == 7
+    text = log.read_text()[before:].replace("\n", "")
+    assert "Traceback" not in text
+    assert trace_id in text
+    assert "store" in text
+    counts = bos.workspace.ledger.counts(trace_id)
+    assert (counts[TaskState.FAILED], counts[TaskState.EXECUTING]) == (1, 0)
+    obstacle.unlink()
+    assert start(bos, trace_id, "--resume", trace_id).wait(300) == 0
+    assert bos.workspace.ledger.task_set(trace_id).state is TaskState.SUCCESS

@@ -6,6 +6,7 @@ import importlib
 import signal
 import subprocess
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,15 +15,20 @@ from typing import Any
 import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from bos_core.access.workspace import Workspace
+from bos_core.api import Scenarios
 from bos_core.index.scenarios import Chunk
 from bos_core.objects.task import TaskState
 from bos_core.scheduling.prefect_server import server_url
+from flows.steps import STEPS
+
+RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
 
 ALL = [
     "planning-chain/annual",
@@ -151,6 +157,44 @@ def test_a_deployment_runs_on_the_worker(client: SyncPrefectClient, workspace: W
     assert record.context.user == "planner"
     assert {f"trace:{record.trace_id}", "step:system_model"} <= set(run.tags)
     assert workspace.scenarios.versions(trace_id=record.trace_id)
+
+
+@pytest.mark.timeout(600)
+def test_the_whole_chain_runs_on_the_worker(
+    service: Any, client: SyncPrefectClient, workspace: Workspace, tmp_path: Path
+) -> None:
+    Scenarios(workspace).import_(RTS_GMLC, name="rts")
+    assert _eventually(lambda: "rts" in _scenarios(client))
+    request = {
+        "scenario": "rts",
+        "horizon": {"start_hour": 24 * 181, "hours": 24},
+        "base_kv_min": 200.0,
+        "chunk_hours": 12,
+    }
+    started = run_deployment(
+        "planning-chain/week", parameters={"request": request}, timeout=500, poll_interval=0.5
+    )
+    run = client.read_flow_run(started.id)
+    assert run.state is not None
+    assert run.state.type is StateType.COMPLETED, run.state.message
+    record = workspace.ledger.task_sets(1)[0]
+    assert record.state is TaskState.SUCCESS
+    assert f"trace:{record.trace_id}" in run.tags
+    of_trace = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"trace:{record.trace_id}"]))
+    subflows = {flow.name for flow in client.read_flow_runs(flow_run_filter=of_trace)} - {run.name}
+    assert {f"{step.title} rts 24 h" for step in STEPS.values()} <= subflows
+    artifacts = {str(a.key): a for a in client.read_artifacts(flow_run_filter=of_trace, limit=100)}
+    for step in STEPS:
+        assert artifacts[f"progress-{step.replace('_', '-')}"].data == 100.0
+        assert "success" in str(artifacts[f"tasks-{step.replace('_', '-')}"].data)
+    assert "N-1 verification" in str(artifacts["table-6"].data)
+    assert "Still violated" in str(artifacts["violations"].description)
+    link = str(artifacts["report"].data).partition("(")[2].rstrip(")")
+    assert link == f"{service.url}/reports/{record.trace_id}.html"
+    with urllib.request.urlopen(link, timeout=30) as page:
+        assert b"<title>Planning of rts, 24 hours" in page.read()
+    lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+    assert any(record.trace_id in line.message for line in lines)
 
 
 def test_an_unknown_program_is_refused_at_once(client: SyncPrefectClient) -> None:

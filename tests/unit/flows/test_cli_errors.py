@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import uuid
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from bos_core.cli import hour_of, run_command
+from bos_core import listings
+from bos_core.access.workspace import Workspace
+from bos_core.cli import _name, hour_of, run_command
 from bos_core.objects.errors import OptionError
+from bos_core.objects.task import TaskSetContext, TaskState
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run", "no-such-business", "--grid", "x.m"], ["x.m"]),
+        (["run", "no-such-business", "--grid", "x.m"], ["no-such-business", "planning-chain", "n1-verification"]),
         (["run", "planning-chain"], ["--grid", "missing"]),
         (["run", "planning-chain", "--grid", "absent.raw"], ["absent.raw"]),
         (["import", "absent.zip"], ["absent.zip"]),
@@ -27,6 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["report"], ["no run yet", "bos demo"]),
         (["logs", "deadbeef"], ["deadbeef"]),
         (["trace", "deadbeef"], ["deadbeef"]),
+        (["ps", "deadbeef"], ["deadbeef", "bos ps"]),
         (["run", "--resume", "last"], ["no unfinished run"]),
         (["export", "nowhere", "x.zip"], ["nowhere"]),
         (["programs", "unit_comitment"], ["unit_comitment", "unit_commitment"]),
@@ -42,6 +49,50 @@ def test_a_mistake_is_told_in_words(
     assert "Traceback" not in shown
     for word in words:
         assert word in shown.replace("\n", " ")
+
+
+def test_doctor_tells_by_its_exit_code_that_something_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert run_command(["doctor"]) == 1
+    assert "glpk-utils" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_told_by_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bos_core.api.connect", interrupted)
+    assert run_command(["ps"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("annual-states", "annual_states"),
+        ("annual_states", "annual_states"),
+        ("step-4-annual-states", "annual_states"),
+        ("step-5a-unit-commitment", "unit_commitment"),
+        ("N1-Verification", "n1_verification"),
+        ("", ""),
+    ],
+)
+def test_steps_are_spelled_as_people_do(text: str, name: str) -> None:
+    assert _name(text) == name
+
+
+def test_the_list_of_runs_fits_80_columns() -> None:
+    workspace = Workspace.open()
+    for scenario in ("six", "a scenario with quite a long name@12"):
+        context = TaskSetContext(str(uuid.uuid4()), "planner", "default", scenario, "reactive-dispatch")
+        workspace.ledger.open_task_set(context, {})
+        workspace.ledger.set_task_set_state(context.trace_id, TaskState.EXECUTING)
+    console = Console(width=80, file=io.StringIO())
+    console.print(listings.runs(workspace.ledger, 20))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len([line for line in lines if "executing" in line and "reactive-dispatch" in line]) == 2
 
 
 @pytest.mark.parametrize("text", ["13-01", "02-29", "-5", "noon", "1e3"])

@@ -65,3 +65,13 @@ def test_forms_do_not_share_state() -> None:
     second = form(toy, Choices(("b",), SLOTS))
     assert first["definitions"]["PlanRequest"]["properties"]["scenario"]["enum"] == ["a"]
     assert second["definitions"]["PlanRequest"]["properties"]["scenario"]["enum"] == ["b"]
+
+
+def test_the_form_of_a_step_begins_with_what_the_step_before_made() -> None:
+    made = {"reactive_dispatch": ("big@3", "big@2")}
+    choices = Choices(("big", "big@3", "big@2", "big@1"), SLOTS, made)
+    fields = form(toy, choices, "n1_verification")["definitions"]["PlanRequest"]["properties"]
+    assert fields["scenario"]["enum"] == ["big@3", "big@2", "big", "big@1"]
+    assert fields["scenario"]["description"].endswith("Choose one that the step reactive_dispatch made.")
+    assert not {"from_step", "to_step"} & set(fields)
+    assert form(toy, choices)["definitions"]["PlanRequest"]["properties"]["scenario"]["enum"][0] == "big"

@@ -1,0 +1,131 @@
+"""The tables that `bos` prints: runs, tasks, scenarios, programs. All fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator, Mapping
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from bos_core.index.ledger import Ledger
+from bos_core.index.records import TaskRecord, TaskSetRecord
+from bos_core.index.scenarios import VersionRecord
+from bos_core.objects.task import TaskState
+from bos_core.programs import registry
+
+FAILURES_SHOWN = 10
+
+
+def runs(ledger: Ledger, limit: int) -> Table:
+    """Return the newest runs, a line each; what went wrong is told by `run`."""
+    table = _table("run", "started", "state", "done", "failed", "business")
+    table.add_column("scenario", overflow="ellipsis")  # the only column that may shrink
+    for record in ledger.task_sets(limit):
+        counts = ledger.counts(record.trace_id)
+        failed = counts[TaskState.FAILED]
+        table.add_row(
+            record.trace_id[:8],
+            _moment(record.created_s),
+            record.state.value,
+            f"{counts[TaskState.SUCCESS]}/{sum(counts.values())}",
+            str(failed) if failed else "",
+            record.business,
+            escape(record.scenario),
+        )
+    return table
+
+
+def run(ledger: Ledger, record: TaskSetRecord) -> RenderableType:
+    """Return everything about one run: who asked, the state of each step's tasks, and what failed."""
+    head = [
+        f"run       {record.trace_id}",
+        f"business  {record.business}, scenario {escape(record.scenario)}",
+        f"asked by  {escape(record.user)}, project {escape(record.project)}, {_moment(record.created_s)}",
+        f"state     {record.state.value}",
+    ]
+    if record.message:
+        head.append(f"message   {escape(record.message)}")
+    if record.state is not TaskState.SUCCESS:
+        head.append(f"go on     bos run --resume {record.trace_id[:8]}")
+    tasks = ledger.tasks(record.trace_id)
+    return Group(*head, _by_step(tasks), *_failures(tasks))
+
+
+def _by_step(tasks: Iterable[TaskRecord]) -> Table:
+    states = list(TaskState)
+    steps: dict[str, dict[TaskState, int]] = {}
+    for task in sorted(tasks, key=lambda t: t.created_s):
+        counts = steps.setdefault(task.step, dict.fromkeys(states, 0))
+        counts[task.state] += 1
+    shown = [s for s in states if any(counts[s] for counts in steps.values())]
+    table = _table("step", "tasks", *(s.value for s in shown))
+    for step, counts in steps.items():
+        table.add_row(step, str(sum(counts.values())), *(str(counts[s] or "") for s in shown))
+    return table
+
+
+def _failures(tasks: Iterable[TaskRecord]) -> Iterator[str]:
+    failed = [task for task in tasks if task.state is TaskState.FAILED]
+    for task in failed[:FAILURES_SHOWN]:
+        yield f"[red]{task.step} {escape(task.chunk)}[/], attempt {task.attempt}: {escape(task.message)}"
+    if len(failed) > FAILURES_SHOWN:
+        yield f"{len(failed) - FAILURES_SHOWN} more failed tasks are not shown"
+
+
+def scenarios(versions: Iterable[VersionRecord]) -> Table:
+    """Return the versions of all scenarios."""
+    table = _table("version", "run", "step")
+    table.add_column("message", ratio=1)
+    for version in versions:
+        table.add_row(escape(version.label), version.trace_id[:8], version.step, escape(version.message))
+    return table
+
+
+def programs(slots: Iterable[str]) -> Table:
+    """Return the programs of some slots, the default of each marked."""
+    table = _table("slot", "program")
+    table.add_column("title", ratio=1)
+    for slot in slots:
+        default = registry.contract(slot).default
+        for position, name in enumerate(registry.program_names(slot)):
+            manifest = registry.resolve(slot, name).manifest
+            mark = f"{name} *" if name == default else name
+            table.add_row("" if position else slot, mark, escape(manifest.title))
+    table.caption = "* default; `bos programs SLOT` lists the parameters"
+    return table
+
+
+def parameters(slot: str) -> Iterator[RenderableType]:
+    """Yield a table of the parameters of each program of a slot."""
+    for name in registry.program_names(slot):
+        manifest = registry.resolve(slot, name).manifest
+        fields = manifest.parameters.model_fields
+        table = _table("parameter", "default")
+        table.add_column("meaning", ratio=1)
+        for key, field in fields.items():
+            table.add_row(key, escape(str(field.default)), escape(field.description or ""))
+        yield f"[bold]{name}[/] {manifest.version}" + ("" if fields else ": no parameters")
+        if fields:
+            yield table
+
+
+def pairs(values: Mapping[str, str]) -> Table:
+    """Return names and values under each other."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in values.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _moment(created_s: float) -> str:
+    return dt.datetime.fromtimestamp(created_s).strftime("%m-%d %H:%M")
