@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,32 @@ def local_cluster() -> distributed.LocalCluster:
         )
 
 
+class WorkerKeeper:
+    """Replaces workers of a local cluster that are gone for good.
+
+    A killed worker is started again by its nanny; but where it is still missing some time later
+    (``distributed.deploy.lost-worker-timeout``), perhaps because it was killed again, the cluster drops the nanny,
+    and after the next kill there is no worker: the tasks would wait for ever.
+    """
+
+    def __init__(self, cluster: distributed.LocalCluster, period_s: float = 5.0) -> None:
+        self._cluster, self._period_s, self._count = cluster, period_s, len(cluster.worker_spec)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="worker-keeper", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(self._period_s):
+            alive = len(self._cluster.scheduler_info["workers"])
+            if max(alive, len(self._cluster.workers)) < self._count:
+                self._cluster.scale(self._count)
+
+    def stop(self) -> None:
+        """Stop, before the cluster is closed."""
+        self._stopped.set()
+        self._thread.join()
+
+
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Keep Ctrl-C from every thread and process that the block starts, and from those that they start.
@@ -114,6 +141,7 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
     def __init__(self) -> None:
         super().__init__()
         self._owned: distributed.LocalCluster | None = None
+        self._keeper: WorkerKeeper | None = None
 
     def duplicate(self) -> Self:
         """Return a fresh runner; the address is looked up again when it is entered."""
@@ -123,6 +151,7 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
         address = os.environ.get(ADDRESS_VARIABLE) or _address_of_this_worker()
         if not address:
             self._owned = local_cluster()
+            self._keeper = WorkerKeeper(self._owned)
             address = str(self._owned.scheduler_address)
             os.environ[ADDRESS_VARIABLE] = address
         self.address = address
@@ -133,8 +162,9 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
         try:
             super().__exit__(*args)
         finally:
-            if self._owned is not None:
+            if self._owned is not None and self._keeper is not None:
                 os.environ.pop(ADDRESS_VARIABLE, None)
+                self._keeper.stop()
                 self._owned.close()
                 self._owned = None
 
