@@ -23,6 +23,7 @@ from bos_core.access.state_tables import snapshot_tables
 from bos_core.access.workspace import Workspace
 from bos_core.exchange.pandapower_export import pandapower_net
 from bos_core.grid.model import Grid, Snapshot
+from bos_core.grid.power_flow import network_at
 from bos_core.objects.ontology import TABLES
 from bos_core.objects.settings import Settings
 from slots.n1_verification.contract import CONVERGED, DIVERGED, ISLANDED
@@ -32,7 +33,7 @@ HOW = {
     "enforce_q_lims": True, "trafo_model": "pi", "calculate_voltage_angles": True, "tolerance_mva": 1e-7,
     "max_iteration": 40,
 }  # fmt: skip
-SAME_PU, SAME_LOADING = 1e-5, 1e-5
+SAME_PU, SAME_LOADING = 1e-5, 1e-4
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _again(
     off_v, off_loading, stuck = float("nan"), float("nan"), False
     if theirs != DIVERGED and row["outcome"] == theirs:
         va = np.deg2rad(net.res_bus.va_degree.to_numpy()[: network.n_bus])
-        loading = network.loading(np.nan_to_num(vm * np.exp(1j * va)))
+        loading = network_at(grid, state).loading(np.nan_to_num(vm * np.exp(1j * va)))
         loading[branch] = 0.0
         dead = np.isnan(vm)
         loading[dead[network.from_bus] | dead[network.to_bus]] = 0.0
