@@ -20,6 +20,8 @@ _STATUS = {
     highspy.HighsModelStatus.kUnboundedOrInfeasible: "infeasible",
 }
 _NO_VERDICT = {highspy.HighsModelStatus.kNotset, highspy.HighsModelStatus.kUnknown}
+_OTHER_WAYS = (("presolve", "off", "choose"), ("solver", "ipm", "choose"))
+"""Options to try, one at a time, where a badly scaled model ends without a verdict, and their usual values."""
 
 FRESH_ROWS = 200
 """From this many new rows on, presolving afresh is quicker than going on from the last basis (about 3 times)."""
@@ -105,12 +107,13 @@ class HighsSession:
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + self._time_limit_s)
         self._highs.run()
         status = self._highs.getModelStatus()
-        if status in _NO_VERDICT:
-            # presolve now and then ends without a verdict on badly scaled models
+        for option, value, usual in _OTHER_WAYS:
+            if status not in _NO_VERDICT:
+                break
             self._highs.clearSolver()
-            self._highs.setOptionValue("presolve", "off")
+            self._highs.setOptionValue(option, value)
             self._highs.run()
-            self._highs.setOptionValue("presolve", "choose")
+            self._highs.setOptionValue(option, usual)
             status = self._highs.getModelStatus()
         if status in {highspy.HighsModelStatus.kSolveError, highspy.HighsModelStatus.kModelError}:
             said = self._highs.modelStatusToString(status)

@@ -94,7 +94,7 @@ def least_cost_move(
     rest = model.add_columns((2,), 0.0, np.inf, 10 * prices.shed)
     # an overload before any outage is not run: load is shed instead
     overload = np.where(cuts.pairs.outage == BASE_CASE, 2 * prices.shed, prices.overload)
-    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, overload * cuts.mw)
+    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, overload)
     bus, place = np.unique(np.concatenate([units.bus[movable], loads.bus[shed_at]]), return_inverse=True)
     injection = model.add_columns((bus.size,), -np.inf, np.inf)
     rows = model.add_rows([(injection[:, None], -1.0)], 0.0, 0.0, (bus.size,))
@@ -102,10 +102,11 @@ def least_cost_move(
     for columns, at, sign in ((up, at_unit, 1.0), (down, at_unit, -1.0), (shed, at_load, 1.0)):
         model.add_entries(rows[at], columns, np.full(at.size, sign))
     model.add_rows([(injection[None, :], 1.0), (rest[None, :1], 1.0), (rest[None, 1:], -1.0)], 0.0, 0.0, (1,))
+    factor_mw = cuts.factor[:, bus] * cuts.mw[:, None]
     model.add_rows(
-        [(np.broadcast_to(injection, (cuts.limit.size, bus.size)), cuts.factor[:, bus]), (slack[:, None], -1.0)],
+        [(np.broadcast_to(injection, factor_mw.shape), factor_mw), (slack[:, None], -1.0)],
         -np.inf,
-        cuts.limit - cuts.pairs.loading,
+        (cuts.limit - cuts.pairs.loading) * cuts.mw,
         (cuts.limit.size,),
     )
     solution = HighsSession(model, _TIME_LIMIT_S).solve_relaxation()
@@ -114,4 +115,4 @@ def least_cost_move(
     unit_mw, shed_mw = np.zeros(units.n), np.zeros(loads.n)
     unit_mw[movable] = solution.x[up] - solution.x[down]
     shed_mw[shed_at] = solution.x[shed]
-    return Move(unit_mw, np.maximum(shed_mw, 0.0), np.maximum(solution.x[slack], 0.0))
+    return Move(unit_mw, np.maximum(shed_mw, 0.0), np.maximum(solution.x[slack], 0.0) / cuts.mw)
