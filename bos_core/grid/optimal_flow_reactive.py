@@ -123,7 +123,7 @@ class ReactiveDispatch:
                 np.int64
             )
         )
-        self.twins = Twins.of(grid.network, self.taps, options.optimise_taps)
+        self.twins = Twins.of(grid.network, self.taps, limits.loading_max, options.optimise_taps)
         lead = self.twins.lead
         self.flow = FlowNetwork(
             n_bus=grid.network.n_bus,
@@ -506,7 +506,7 @@ class Twins:
     leader_tap: IntArray
 
     @classmethod
-    def of(cls, network: Network, taps: TapTable, together: bool) -> Twins:
+    def of(cls, network: Network, taps: TapTable, loading_max: FloatArray, together: bool) -> Twins:
         """Find the twins among the tap changers of a network; without `together` every branch is on its own."""
         leader, leader_tap = np.arange(network.n_branch), np.arange(taps.tap.size)
         if together and taps.tap.size:
@@ -514,7 +514,7 @@ class Twins:
             data = (
                 network.from_bus, network.to_bus, network.r_pu, network.x_pu, network.g_from_pu, network.b_from_pu,
                 network.g_to_pu, network.b_to_pu, network.ratio, network.shift_rad, network.i_max_from_pu,
-                network.i_max_to_pu,
+                network.i_max_to_pu, loading_max,
             )  # fmt: skip
             rows = np.column_stack([column[at] for column in data] + [taps.low, np.nan_to_num(taps.factor)])
             _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)

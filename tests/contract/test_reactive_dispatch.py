@@ -7,6 +7,7 @@ import pytest
 
 from bos_core.grid import power_flow
 from bos_core.grid.model import Grid, Snapshot, stack
+from bos_core.grid.optimal_flow_reactive import TapTable, Twins
 from bos_core.grid.six_bus import six_bus
 from bos_core.objects.contracts import check
 from bos_core.programs.registry import Program, program_names, resolve
@@ -199,6 +200,39 @@ def test_iteration_limit_leaves_a_plain_power_flow(program: Program) -> None:
     outputs = run(program, inputs(grid, state(grid).block(), low=1.04, high=1.041), iterations_max=10)
     assert outputs.outcome[0] in {SOFT, POWER_FLOW_ONLY}
     assert outputs.residual_pu[0] <= 1e-8
+
+
+def grid_with_twins() -> Grid:
+    """Branch 5 is a second branch 8, with the same tap changer."""
+    grid = grid_with_taps()
+    network = grid.network
+    branches = {
+        f.name: getattr(network, f.name).copy()
+        for f in fields(network)
+        if np.shape(getattr(network, f.name)) == (network.n_branch,) and f.name not in ("branch_id", "branch_name")
+    }
+    for values in branches.values():
+        values[5] = values[8]
+    taps = {name: getattr(network, name)[[0, 0]] for name in ("tap_min", "tap_max", "tap_neutral", "tap_at_from")}
+    return replace(grid, network=replace(network, **branches, **taps))
+
+
+def test_twin_transformers_move_together(program: Program) -> None:
+    grid = grid_with_twins()
+    given = replace(state(grid), tap=np.array([3, 0]))
+    outputs = run(program, inputs(grid, given.block(), loading=10.0))
+    assert outputs.outcome[0] in (OPTIMAL, SOFT)
+    assert outputs.states.tap[0, 0] == outputs.states.tap[0, 1]
+    apart = run(program, inputs(grid, given.block(), loading=10.0), optimise_taps=False)
+    assert apart.states.tap[0].tolist() == [3, 0]
+
+
+def test_twins_with_other_limits_stay_apart() -> None:
+    grid = grid_with_twins()
+    taps, limit = TapTable.of(grid.network), np.ones(grid.network.n_branch)
+    assert Twins.of(grid.network, taps, limit, True).count.max() == 2
+    limit[5] = 0.5
+    assert Twins.of(grid.network, taps, limit, True).count.max() == 1
 
 
 def test_taps_and_shunts_stay_when_told(program: Program) -> None:
