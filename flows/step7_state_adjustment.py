@@ -13,6 +13,7 @@ from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.state_series import read_states
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Snapshot, stack
+from bos_core.grid.n1_cases import CRITERION_TOLERANCE
 from bos_core.grid.schedule import ramp_excess_mw
 from bos_core.objects.task import Task
 from bos_core.programs import registry
@@ -25,8 +26,6 @@ from slots.n1_verification.contract import Outputs as VerificationOutputs
 from slots.state_adjustment.contract import Inputs, Outputs
 
 _BASE_CASE = -1
-BASE_TOLERANCE = 1e-4
-"""A base-case loading this far above 1 is rounding of set points."""
 
 
 def plan(run: StepRun) -> list[Task]:
@@ -64,9 +63,16 @@ def failing_hours(run: StepRun) -> IntArray:
     diverged = results.table(trace, step, "pairs", ["hour"], [("outcome", "==", N1_DIVERGED)])
     found = [diverged["hour"].to_numpy()]
     found += [results.table(trace, step, name, ["hour"])["hour"].to_numpy() for name in ("overloads", "voltages")]
-    hours, _, loading = hourly_rows(results.table(trace, step, "base_loading"))
-    found.append(hours[(loading > 1.0 + BASE_TOLERANCE).any(axis=1)])
+    hours, _, over = _base_overloads(run.reader, results.table(trace, step, "base_loading"))
+    found.append(hours[over.any(axis=1)])
     return np.unique(np.concatenate(found))
+
+
+def _base_overloads(reader: ScenarioReader, base: pa.Table) -> tuple[IntArray, FloatArray, BoolArray]:
+    """Return the hours of a table of base-case loadings, the loadings, and which are beyond their criterion."""
+    grid, _ = reader.grid()
+    hours, _, loading = hourly_rows(base)
+    return hours, loading, loading > criteria(grid, reader.table).loading_max + CRITERION_TOLERANCE
 
 
 def verified_by(run: StepRun) -> str:
@@ -140,9 +146,9 @@ def _violations(job: Job, hours: IntArray) -> dict[str, np.ndarray]:
     overloads = results.table(trace, "n1_verification", "overloads", filters=wanted)
     voltages = results.table(trace, "n1_verification", "voltages", filters=wanted)
     base = results.table(trace, "n1_verification", "base_loading", filters=wanted)
-    loading = hourly_rows(base)[2]
     grid, _ = job.read().grid()
-    base_hour, base_branch = np.nonzero(loading > 1.0 + BASE_TOLERANCE)
+    _, loading, over = _base_overloads(job.read(), base)
+    base_hour, base_branch = np.nonzero(over)
     rated = np.isfinite(np.minimum(grid.network.i_max_from_pu, grid.network.i_max_to_pu))[base_branch]
     base_hour, base_branch = base_hour[rated], base_branch[rated]
     return {

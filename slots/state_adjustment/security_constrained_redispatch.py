@@ -14,6 +14,7 @@ from bos_core.grid.injections import bus_injections, update_snapshot
 from bos_core.grid.model import FloatArray, IntArray, Snapshot, stack
 from bos_core.grid.n1 import DIVERGED as OUTAGE_DIVERGED
 from bos_core.grid.n1 import Criteria, verify_outages
+from bos_core.grid.n1_cases import CRITERION_TOLERANCE
 from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import OPTIMAL, SOFT, Limits, ReactiveDispatch, ReactiveOptions
@@ -36,8 +37,6 @@ from slots.state_adjustment.shedding import least_shedding
 
 logger = logging.getLogger(__name__)
 
-_LOADING_TOLERANCE = 1e-4
-_VOLTAGE_TOLERANCE = 1e-4
 _PASSES = 2
 _VOLTAGE_ROUNDS = 2
 _DIVERGED_EXCESS = 10.0
@@ -301,10 +300,10 @@ class _Tools:
         inputs = self.inputs
         network = power_flow.network_at(self.grid, state)
         loading = network.loading(state.vm_pu * np.exp(1j * state.va_rad))
-        over = np.flatnonzero(loading > inputs.loading_max + _LOADING_TOLERANCE)
+        over = np.flatnonzero(loading > inputs.loading_max + CRITERION_TOLERANCE)
         base = Pairs(np.full(over.size, BASE_CASE), over, loading[over])
         vm = state.vm_pu
-        off = (vm < inputs.vm_pu_min - _VOLTAGE_TOLERANCE) | (vm > inputs.vm_pu_max + _VOLTAGE_TOLERANCE)
+        off = (vm < inputs.vm_pu_min - CRITERION_TOLERANCE) | (vm > inputs.vm_pu_max + CRITERION_TOLERANCE)
         bus = np.flatnonzero(off)
         after = check.voltage_outage != BASE_CASE
         return replace(
@@ -317,7 +316,6 @@ class _Tools:
 
     def _checked(self, state: Snapshot, outage: IntArray) -> _Check:
         """Solve some outages of a state."""
-        inputs = self.inputs
         result = verify_outages(
             self.grid,
             state.block(),
@@ -326,16 +324,11 @@ class _Tools:
             enforce_q_limits=self.parameters.enforce_q_limits,
         )
         over, volt = result.overloads, result.voltages
-        real = over.value > inputs.loading_contingency_max[over.element] + _LOADING_TOLERANCE
-        vm, bus = volt.value, volt.element
-        off = (vm < inputs.vm_contingency_pu_min[bus] - _VOLTAGE_TOLERANCE) | (
-            vm > inputs.vm_contingency_pu_max[bus] + _VOLTAGE_TOLERANCE
-        )
         check = _Check(
-            overloads=Pairs(outage[over.contingency[real]], over.element[real], over.value[real]),
-            voltage_outage=outage[volt.contingency[off]],
-            voltage_bus=bus[off],
-            voltage_vm_pu=vm[off],
+            overloads=Pairs(outage[over.contingency], over.element, over.value),
+            voltage_outage=outage[volt.contingency],
+            voltage_bus=volt.element,
+            voltage_vm_pu=volt.value,
             diverged=outage[result.extremes.outcome[0] == OUTAGE_DIVERGED],
         )
         return self._with_base(check, state)
