@@ -528,7 +528,7 @@ def _inspect(base: Base, lanes: Lanes, lane: int, y: FloatArray, distributed: bo
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _switch_lane(base: Base, lanes: Lanes, lane: int, room: Scratch) -> int:
-    """Switch the controls of a lane whose flows are in the scratch room; return how many."""
+    """Switch the controls of a lane whose flows are in the scratch room, which starts a round; return how many."""
     switched, control = 0, base.control
     for c in range(base.controlled.size):
         i = base.controlled[c]
@@ -549,6 +549,8 @@ def _switch_lane(base: Base, lanes: Lanes, lane: int, room: Scratch) -> int:
             lanes.returns[c, lane] += 1
             lanes.vr[i, lane] *= control.vm_set[i] / vm
             lanes.vi[i, lane] *= control.vm_set[i] / vm
+    if switched > 0:
+        lanes.best[lane], lanes.stalled[lane], lanes.stale[lane], lanes.seen[lane] = np.inf, 0, True, False
     return switched
 
 
@@ -640,7 +642,6 @@ def _judge(
         _inspect(base, lanes, lane, y, distributed, room)
         lanes.seen[lane] = True
         if _switch_lane(base, lanes, lane, room) > 0:
-            lanes.best[lane], lanes.stalled[lane], lanes.stale[lane], lanes.seen[lane] = np.inf, 0, True, False
             return _GOING
     if residual > tol:
         if residual < _SLOW * lanes.best[lane]:
@@ -653,10 +654,7 @@ def _judge(
     lanes.residual[lane] = exact
     if not exact <= tol:
         return _GOING if lanes.age[lane] < max_iterations else _FAILED
-    if not enforce or _switch_lane(base, lanes, lane, room) == 0:
-        return _DONE
-    lanes.best[lane], lanes.stalled[lane], lanes.stale[lane], lanes.seen[lane] = np.inf, 0, True, False
-    return _GOING
+    return _DONE if not enforce or _switch_lane(base, lanes, lane, room) == 0 else _GOING
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
