@@ -106,10 +106,11 @@ class WorkerKeeper:
             if max(alive, len(self._cluster.workers)) < self._count:
                 self._cluster.scale(self._count)
 
-    def stop(self) -> None:
-        """Stop, before the cluster is closed."""
+    def close(self) -> None:
+        """Close the cluster and replace nobody any more."""
         self._stopped.set()
         self._thread.join()
+        self._cluster.close()
 
 
 @contextmanager
@@ -140,7 +141,6 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
 
     def __init__(self) -> None:
         super().__init__()
-        self._owned: distributed.LocalCluster | None = None
         self._keeper: WorkerKeeper | None = None
 
     def duplicate(self) -> Self:
@@ -150,9 +150,9 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
     def __enter__(self) -> Self:
         address = os.environ.get(ADDRESS_VARIABLE) or _address_of_this_worker()
         if not address:
-            self._owned = local_cluster()
-            self._keeper = WorkerKeeper(self._owned)
-            address = str(self._owned.scheduler_address)
+            cluster = local_cluster()
+            self._keeper = WorkerKeeper(cluster)
+            address = str(cluster.scheduler_address)
             os.environ[ADDRESS_VARIABLE] = address
         self.address = address
         super().__enter__()
@@ -162,11 +162,10 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
         try:
             super().__exit__(*args)
         finally:
-            if self._owned is not None and self._keeper is not None:
+            if self._keeper is not None:
                 os.environ.pop(ADDRESS_VARIABLE, None)
-                self._keeper.stop()
-                self._owned.close()
-                self._owned = None
+                self._keeper.close()
+                self._keeper = None
 
 
 def governed_map(

@@ -157,8 +157,7 @@ def check_address(host: str, port: int) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
         raise _bad("host", host, f"is not an address ({error.strerror})", "use 127.0.0.1") from None
-    local = ipaddress.ip_address(str(address[0])).is_loopback
-    if not local and not os.environ.get(AUTHENTICATION_VARIABLE):
+    if not _is_loopback(str(address[0])) and not os.environ.get(AUTHENTICATION_VARIABLE):
         remedy = f"use 127.0.0.1, or set {AUTHENTICATION_VARIABLE}=user:password"
         raise _bad("host", host, "is open to the network and the server would ask for no password", remedy)
     with socket.socket(family, kind, protocol) as probe:

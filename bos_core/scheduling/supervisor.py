@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -191,14 +190,8 @@ class Supervisor:
                 continue
             family = _descendants(child.process.pid)
             _end([p for p in family if _parent(p) == child.process.pid], grace_s)
-            if child.running:
-                child.process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(grace_s)
+            child.stop(grace_s)
             _end(family, 1.0)
-            if child.running:
-                child.process.kill()
-                child.process.wait()
         self.children.clear()
         _end(set(_descendants(os.getpid())) - self._strangers, 1.0)
 
