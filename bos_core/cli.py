@@ -285,7 +285,8 @@ def _validated(flow: Any, request: dict[str, Any]) -> Any:
 
 def _show_result(run: Any, output: Path | None = None) -> Path:
     """Print what a planner wants to know first; write the report and return its path."""
-    from bos_core.report.collection import collect
+    from bos_core.report.collection import collect, report_path
+    from bos_core.report.page import write
     from bos_core.report.tables import table6, violations
 
     data = collect(run.workspace, run.trace_id)
@@ -302,7 +303,7 @@ def _show_result(run: Any, output: Path | None = None) -> Path:
         out.print(violations(data.security.remaining, most=15))
     for warning in data.head.warnings:
         out.print(f"[yellow]note:[/] {_escaped(warning)}")
-    path = Path(run.report(output))
+    path = write(data, output or report_path(run.workspace.settings, run.trace_id))
     out.print(f"run     {run.trace_id}")
     out.print(f"report  {path}", soft_wrap=True)
     return path
@@ -506,6 +507,7 @@ def doctor() -> None:
     import shutil
 
     from bos_core.access.workspace import check_workspace
+    from bos_core.index.database import shown
     from bos_core.programs import registry
 
     settings = Settings.load()
@@ -525,7 +527,7 @@ def doctor() -> None:
             {
                 "bos": f"{importlib.metadata.version('bos')}, Python {platform.python_version()}",
                 "home": str(settings.home),
-                "index": _without_password(settings.database),
+                "index": shown(settings.database),
                 "store": settings.store,
                 "programs": f"{len(names)} in {len(registry.slots())} slots",
                 "service": _service(settings.home),
@@ -537,10 +539,6 @@ def doctor() -> None:
     if findings:
         raise typer.Exit(1)
     out.print("[green]✓[/] index, store, programs and solvers are in order")
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
 
 
 def _service(home: Path) -> str:

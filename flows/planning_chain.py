@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from bos_core.access.workspace import Workspace
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState, task_set_scope
-from bos_core.report.collection import collect, report_path, table6_rows
+from bos_core.report.collection import collect, report_path
 from bos_core.report.page import write
 from bos_core.report.tables import Cells, table6_cells, violation_cells
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
@@ -80,7 +80,7 @@ def _publish(workspace: Workspace, trace_id: str) -> None:
     """Write the report; show Table 6, what is still violated and the report's link in Prefect's UI."""
     data = collect(workspace, trace_id)
     path = write(data, report_path(workspace.settings, trace_id))
-    time_by_stage = _rows(table6_cells(table6_rows(workspace, trace_id)))
+    time_by_stage = _rows(table6_cells(data.table6))
     create_table_artifact(time_by_stage, key="table-6", description=f"Time by stage, run {trace_id}")
     remaining = data.security.remaining if data.security is not None else None
     if remaining is not None:

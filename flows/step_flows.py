@@ -43,9 +43,8 @@ def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version:
     workspace = Workspace.open(settings)
     run = StepRun(workspace, request, context, version)
     log, mark = get_run_logger(), context.trace_id[:8]
-    known = [v for v in workspace.scenarios.versions(trace_id=context.trace_id) if v.step == step.name]
-    for found in known:
-        if found.parent == version:  # a resumed run: the step was complete when it was written back
+    for found in workspace.scenarios.versions(trace_id=context.trace_id):
+        if found.step == step.name and found.parent == version:  # complete when the run was interrupted
             StepProgress(step.name, step.title, 0).finish(f"{found.message} (already done)")
             log.info("%s %s was already done: %s", mark, step.title, found.label)
             return found.id
@@ -111,10 +110,10 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
     alone = not (trace_id and version)
     if alone:
         request = request.model_copy(update={"from_step": name, "to_step": name})
-        context, source = open_task_set(workspace, request, trace_id, name.replace("_", "-"))
+        context, pinned = open_task_set(workspace, request, trace_id, name.replace("_", "-"))
     else:
-        context, source = workspace.ledger.task_set(trace_id).context, version
-    source = version or source
+        context, pinned = workspace.ledger.task_set(trace_id).context, version
+    source = version or pinned
     with tagged(f"trace:{context.trace_id}", f"step:{name}"), task_set_scope(context):
         try:
             made = run_step(STEPS[name], request, context, source)
