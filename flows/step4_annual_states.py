@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
 from collections.abc import Mapping
-from datetime import date
 
 import numpy as np
 import pyarrow as pa
 
 from bos_core.access.hourly import hourly_table, hourly_values
+from bos_core.access.plan_year import PlanYear
 from bos_core.access.profiles import assigned
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
@@ -29,8 +28,6 @@ _RENEWABLE = {
     "bio": "biomass",
     "mix": "other",
 }
-_UNKNOWN_YEAR = 2018
-"""Stands for a year that the data do not tell: it begins on a Monday and is no leap year."""
 
 
 def plan(run: StepRun) -> list[Task]:
@@ -45,7 +42,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         history = reader.series("profile.value")
         assignment = reader.table("profile_assignment")
         kinds, partners, scales = describe_profiles(reader, history.ids)
-        year = calendar_year(reader)
+        year = PlanYear.of(reader)
     outputs = job.run(
         Inputs(
             profile_value=history.values,
@@ -54,9 +51,9 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
             profile_partner=partners,
             profile_scale_mw=scales,
             units=grid.units,
-            first_weekday=date(year or _UNKNOWN_YEAR, 1, 1).weekday(),
+            first_weekday=year.first_weekday,
             seed=int(job.task.parameters["seed"]),
-            leap_year=calendar.isleap(year or _UNKNOWN_YEAR),
+            leap_year=year.is_leap,
         )
     )
     assert isinstance(outputs, Outputs)
@@ -74,18 +71,12 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         "unit.in_service": (grid.units.id, outputs.unit_in_service),
         "profile.value": (history.ids, values),
     }
-    unknown = "" if year else f"calendar year of the profiles unknown: weekdays as in {_UNKNOWN_YEAR}"
+    unknown = "" if year.known else f"calendar year of the profiles unknown: weekdays as in {year.year}"
     fallback = "; ".join(text for text in (unknown, outputs.fallback) if text)
     return {
         **{name: hourly_table(name, 0, ids, series) for name, (ids, series) in made.items()},
         "summary": result_table({"fallback": [fallback]}),
     }
-
-
-def calendar_year(reader: ScenarioReader) -> int | None:
-    """Return the calendar year of the profiles, None where the data do not tell."""
-    known = reader.table("system")["calendar_year"].drop_null().to_pylist()
-    return int(known[0]) if known else None
 
 
 def describe_profiles(reader: ScenarioReader, names: StrArray) -> tuple[StrArray, IntArray, FloatArray]:

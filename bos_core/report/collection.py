@@ -24,7 +24,7 @@ from bos_core.report.collection_security import adjustment, contingencies, secur
 from bos_core.report.collection_tasks import STAGES, elapsed_s, programs, provenance, table6_rows
 from bos_core.report.collection_violations import remaining
 from bos_core.report.data import Adjustment, Head, KeyFigures, ReportData, Schedule, Security, Table6Row
-from bos_core.report.run_sources import RunSources, date_of
+from bos_core.report.run_sources import RunSources
 
 __all__ = ["collect", "remaining_violations", "report_path", "table6_rows"]
 
@@ -84,7 +84,7 @@ def _head(sources: RunSources, left: pa.Table | None) -> Head:
         scenario=sources.record.scenario,
         scenario_version=sources.versions[-1].label,
         created=dt.datetime.now().strftime("%Y-%m-%d %H:%M"),
-        start=date_of(sources.start).isoformat(timespec="minutes"),
+        start=sources.year.date_of(sources.start).isoformat(timespec="minutes"),
         hours=sources.hours,
         sizes={
             "buses": network.n_bus,

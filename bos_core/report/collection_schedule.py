@@ -8,7 +8,7 @@ from bos_core.grid.model import BranchKind, FloatArray, StrArray
 from bos_core.report.collection_costs import costs
 from bos_core.report.collection_violations import congested_hours
 from bos_core.report.data import Network, Schedule
-from bos_core.report.run_sources import RunSources, date_of, renewed
+from bos_core.report.run_sources import RunSources, renewed
 
 
 def schedule(sources: RunSources) -> Schedule | None:
@@ -98,7 +98,7 @@ def network(sources: RunSources, states: Schedule | None) -> Network:
                 ("Lowest load", int(states.load_mw.argmin())),
             ]
         for title, hour in chosen:
-            titles.append(f"{title} ({date_of(sources.start + hour):%a %d %b %H:%M})")
+            titles.append(f"{title} ({sources.year.date_of(sources.start + hour):%a %d %b %H:%M})")
             loading.append(states.branch_loading[hour])
             voltage.append(states.bus_vm_pu[hour])
     return Network(

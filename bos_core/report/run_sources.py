@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -10,20 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.access.criteria import Criteria, criteria
+from bos_core.access.plan_year import PlanYear
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
 from bos_core.grid.model import FloatArray, Grid
 from bos_core.index.records import TaskSetRecord
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import NotFoundError
-
-_FIRST_DAY = dt.datetime(2016, 1, 1)
-_LEAP_DAY_HOUR = 59 * 24
-
-
-def date_of(hour: int) -> dt.datetime:
-    """Return the date of an hour of the plan year, which has no 29 February."""
-    return _FIRST_DAY + dt.timedelta(hours=hour + (24 if hour >= _LEAP_DAY_HOUR else 0))
 
 
 class RunSources:
@@ -66,6 +58,11 @@ class RunSources:
     def grid(self) -> Grid:
         """The grid of the newest version."""
         return self.reader.grid()[0]
+
+    @cached_property
+    def year(self) -> PlanYear:
+        """The calendar."""
+        return PlanYear.of(self.reader)
 
     @cached_property
     def limits(self) -> Criteria:
