@@ -13,6 +13,8 @@ from slots.linear_model import LinearModel
 from slots.state_adjustment.cuts import BASE_CASE, Cuts
 
 _TIME_LIMIT_S = 120.0
+_FURTHER_SHARE = 0.2
+"""An overload of a branch after one more outage counts by this share beside its worst one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,9 @@ def least_cost_move(
 ) -> Move:
     """Solve the programme.
 
+    A branch that is overloaded after many outages is one overload: the worst one has the price, the others add
+    `_FURTHER_SHARE` each. Otherwise their number would outbid the price of shedding.
+
     Parameters
     ----------
     room_down, room_up : (unit,)
@@ -93,8 +98,12 @@ def least_cost_move(
     # forced moves (a unit outside its room) may leave a balance that nobody can take: the slack bus has it
     rest = model.add_columns((2,), 0.0, np.inf, 10 * prices.shed)
     # an overload before any outage is not run: load is shed instead
-    overload = np.where(cuts.pairs.outage == BASE_CASE, 2 * prices.shed, prices.overload)
-    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, overload)
+    before = cuts.pairs.outage == BASE_CASE
+    price = np.where(before, 2 * prices.shed, _FURTHER_SHARE * prices.overload)
+    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, price)
+    branch, of_branch = np.unique(cuts.pairs.branch[~before], return_inverse=True)
+    worst = model.add_columns((branch.size,), 0.0, np.inf, prices.overload)
+    model.add_rows([(worst[of_branch, None], 1.0), (slack[~before, None], -1.0)], 0.0, np.inf, (of_branch.size,))
     bus, place = np.unique(np.concatenate([units.bus[movable], loads.bus[shed_at]]), return_inverse=True)
     injection = model.add_columns((bus.size,), -np.inf, np.inf)
     rows = model.add_rows([(injection[:, None], -1.0)], 0.0, 0.0, (bus.size,))

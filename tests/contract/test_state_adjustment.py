@@ -208,6 +208,20 @@ def test_load_is_shed_where_that_is_cheaper_than_overload(program: Program) -> N
     assert overloads(given, outputs.states).size == 0
 
 
+def test_many_outages_of_one_branch_do_not_outbid_shedding(program: Program) -> None:
+    """Every outage of a long way round leaves 100 MW to a line of 98 MW: one overload, not twenty."""
+    stations = 20
+    way = [0, *range(2, stations + 1), 1]
+    around = [(a, b, 400.0) for a, b in zip(way, way[1:], strict=False)]
+    grid, start = small_grid(lines=[(0, 1, 98.0), *around], units=[(0, 100.0, 20.0)], loads=[(1, 100.0)])
+    outputs = run(program, inputs(grid, start.block()))
+    assert outputs.shed_mw.sum() == 0.0
+    assert outputs.outcome[0] == RELAXED
+    assert set(zip(outputs.relaxed_outage, outputs.relaxed_branch, strict=True)) == {
+        (outage, 0) for outage in range(1, stations + 1)
+    }
+
+
 def test_base_case_overload_is_removed(program: Program) -> None:
     grid, start = small_grid(
         lines=[(0, 1, 120.0), (0, 2, 300.0), (1, 2, 300.0)],
