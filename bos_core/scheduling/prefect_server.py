@@ -23,6 +23,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4200
 PORT_MAX = 65535
 START_S_MAX = 120.0
+DISK_MB_MIN = 16.0
+"""A server that does not start with less than this free lacks room for its database."""
 DATABASE_VARIABLE = "BOS_PREFECT_DATABASE_URL"
 AUTHENTICATION_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 
@@ -276,4 +278,9 @@ def _pages(home: Path) -> Path:
 
 def not_healthy(log_tail: str, log: Path) -> ServiceError:
     """Return the error for a server that did not come up."""
-    return ServiceError(f"the Prefect server did not start; see {log}, which ends with:\n{log_tail}")
+    free_mb = shutil.disk_usage(log.parent).free / 1e6
+    if free_mb < DISK_MB_MIN:
+        cause = f"its disk has {free_mb:.0f} MB free; free some space on the disk of {log.parent}"
+    else:
+        cause = f"see {log}, which ends with:\n{log_tail}"
+    return ServiceError(f"the Prefect server did not start; {cause}")

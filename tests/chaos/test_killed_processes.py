@@ -1,4 +1,4 @@
-"""Kill real processes in every step; a checker that reads only the index compares with an undisturbed run."""
+"""Kill processes and fill disks in a run; a checker that reads only the index compares with an undisturbed one."""
 
 from __future__ import annotations
 
@@ -157,3 +157,37 @@ def test_a_store_that_cannot_be_written_is_told_and_the_run_goes_on(bos: Bos) ->
     obstacle.unlink()
     assert start(bos, trace_id, "--resume", trace_id).wait(300) == 0
     assert bos.workspace.ledger.task_set(trace_id).state is TaskState.SUCCESS
+
+
+FULL_DISK = """
+mkdir "$BOS_HOME" && mount -t tmpfs -o size=96m disk "$BOS_HOME" || exit 1
+bos() { "$PYTHON" -m bos_core.cli "$@" >> "$OUT/log.txt" 2>&1; echo $? >> "$OUT/codes.txt"; }
+bos import "$GRID" --name rts
+cat /dev/zero 2>/dev/null > "$BOS_HOME/filler"; truncate -s "-$FREE" "$BOS_HOME/filler"
+bos run planning-chain --request "$REQUEST"
+rm "$BOS_HOME/filler"
+bos run planning-chain --resume last
+cp -a "$BOS_HOME" "$OUT/home"
+"""
+
+
+@pytest.mark.parametrize(("free", "code"), [("9M", 7), ("16M", 5)], ids=["in a task", "in a write-back"])
+def test_a_full_disk_is_told_and_the_run_goes_on(
+    tmp_path: Path, undisturbed: dict[tuple[str, str, str], str], free: str, code: int
+) -> None:
+    """A small disk of its own, mounted where nobody else sees it, has so much left when the run starts."""
+    request = {**REQUEST, "to_step": "annual_states"}
+    own = {"BOS_HOME": str(tmp_path / "disk"), "OUT": str(tmp_path), "GRID": str(RTS_GMLC), "FREE": free}
+    more = {"PYTHON": sys.executable, "REQUEST": json.dumps(request), "BOS_USER": "operator", "BOS_WORKERS": "1"}
+    alone = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    subprocess.run([*alone, "bash", "-c", FULL_DISK], env={**os.environ, **own, **more}, check=True, timeout=600)
+    text = (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "codes.txt").read_text().split() == ["0", str(code), "0"]
+    assert "Traceback" not in text
+    assert "the disk is full; free some space" in text.replace("\n", " ")
+    run = connect(home=tmp_path / "home")
+    trace_id = run.workspace.ledger.task_sets(1)[0].trace_id
+    made = digests(run, trace_id)
+    assert made == {key: digest for key, digest in undisturbed.items() if key in made}
+    assert {step for step, _, _ in made} == {"system_model", "snapshot", "equivalence", "annual_states"}
+    assert executed_twice(run, trace_id) == 0
