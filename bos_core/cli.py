@@ -221,7 +221,8 @@ def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
     from bos_core.scheduling.run_server import server_of_a_run
 
     settings = Settings.load()
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the terminal belongs to the progress
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # the terminal belongs to the progress
     _prepare(settings)
     bos = connect()
     trace_id = trace_id or str(uuid.uuid4())
@@ -240,7 +241,7 @@ def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
 
 def _watch(flow: Any, request: Any, trace_id: str) -> None:
     """Run a flow and show its progress."""
-    for name in ("prefect", "distributed", "httpx"):
+    for name in ("distributed", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     watched_by = import_module(flow.fn.__module__.split(".")[0] + ".progress").watched_by
     with _progress() as terminal, watched_by(terminal):

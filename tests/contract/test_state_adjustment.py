@@ -1,5 +1,6 @@
 """Every program of the state-adjustment slot on grids whose answer is known."""
 
+import itertools
 from dataclasses import fields, replace
 
 import numpy as np
@@ -212,7 +213,7 @@ def test_many_outages_of_one_branch_do_not_outbid_shedding(program: Program) -> 
     """Every outage of a long way round leaves 100 MW to a line of 98 MW: one overload, not twenty."""
     stations = 20
     way = [0, *range(2, stations + 1), 1]
-    around = [(a, b, 400.0) for a, b in zip(way, way[1:], strict=False)]
+    around = [(a, b, 400.0) for a, b in itertools.pairwise(way)]
     grid, start = small_grid(lines=[(0, 1, 98.0), *around], units=[(0, 100.0, 20.0)], loads=[(1, 100.0)])
     outputs = run(program, inputs(grid, start.block()))
     assert outputs.shed_mw.sum() == 0.0

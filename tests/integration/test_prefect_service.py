@@ -197,6 +197,23 @@ def test_the_whole_chain_runs_on_the_worker(
     assert any(record.trace_id in line.message for line in lines)
 
 
+def test_a_run_of_the_terminal_shows_its_log_in_the_ui_and_not_on_the_screen(
+    service: Any, client: SyncPrefectClient, workspace: Workspace
+) -> None:
+    options = ["--grid", "six", "--hours", "24", "--to-step", "system_model"]
+    done = subprocess.run(
+        service.command("run", "planning-chain", *options),
+        env=service.environment(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "| INFO" not in done.stdout + done.stderr
+    record = workspace.ledger.task_sets(1)[0]
+    of_trace = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"trace:{record.trace_id}"]))
+    runs = [flow.id for flow in client.read_flow_runs(flow_run_filter=of_trace)]
+    lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=runs)))
+    assert any(record.trace_id in line.message for line in lines)
+
+
 def test_an_unknown_program_is_refused_at_once(client: SyncPrefectClient) -> None:
     request = {"scenario": "six", "programs": {"active_dispatch": "lazy_ptfd"}}
     with pytest.raises(PrefectHTTPStatusError) as caught:
