@@ -244,8 +244,12 @@ def _watch(flow: Any, request: Any, trace_id: str) -> None:
     for name in ("distributed", "httpx"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     watched_by = import_module(flow.fn.__module__.split(".")[0] + ".progress").watched_by
-    with _progress() as terminal, watched_by(terminal):
-        flow(request, trace_id)
+    try:
+        with _progress() as terminal, watched_by(terminal):
+            flow(request, trace_id)
+    finally:
+        for handler in logging.getLogger("prefect.flow_runs").handlers:
+            handler.flush()  # while the server still listens
 
 
 def _say_how_to_go_on(bos: Any, trace_id: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -31,45 +33,36 @@ _SERIES = ("unit.on", "unit.p_mw", "unit.reserve_up_mw", "unit.reserve_down_mw",
 
 
 def plan(run: StepRun) -> list[Task]:
-    """Months in sequence, days in sequence; a day also needs its month.
+    """Months in sequence; the days of each month in sequence, beside those of other months.
 
-    The plan of a month hands its boundary (who is on, since when, at what output) to the next one, and the
-    decisions on slow units to its days. A day hands its true end state to the next day.
+    The plan of a month hands its boundary (who is on, since when, at what output) to the next month and to its
+    first day, and the decisions on slow units to its own days. A day hands its true end state to the next day. The
+    last day of a month is decided after the first day of the next one, whose commitment it prepares.
     """
-    tasks: list[Task] = []
-    month_before: list[str] = []
-    day_before: list[str] = []
-    for month, (start, stop) in months(run.request).items():
-        chunk = f"month={month:02d} hours={start:04d}-{stop - 1:04d}"
-        task = run.task(
-            "unit_commitment",
-            "unit_commitment",
-            chunk,
-            1,
-            month_before,
-            start=start,
-            stop=stop,
-            layer="month",
-        )
-        tasks.append(task)
-        month_before = [task.id]
+
+    def task(chunk: str, layer: str, hours: tuple[int, int], needs: list[str]) -> Task:
+        start, stop = hours
+        chunk = f"{chunk} hours={start:04d}-{stop - 1:04d}"
+        slot = "unit_commitment"
+        return run.task(slot, slot, chunk, 1, needs, start=start, stop=stop, layer=layer)
+
+    planned: list[Task] = []
+    for month, hours in months(run.request).items():
+        before = [planned[-1].id] if planned else []
+        planned.append(task(f"month={month:02d}", "month", hours, before))
+    days: list[Task] = []
+    after: list[str] = []
+    for month_task in reversed(planned):
+        start, stop = (int(month_task.input.parameters[edge]) for edge in ("start", "stop"))
+        before, chain = list(month_task.depends_on), []
         for first in range(start, stop, 24):
             last = min(first + 24, stop)
-            chunk = f"day={first // 24 + 1:03d} hours={first:04d}-{last - 1:04d}"
-            needs = [task.id, *day_before]
-            day = run.task(
-                "unit_commitment",
-                "unit_commitment",
-                chunk,
-                1,
-                needs,
-                start=first,
-                stop=last,
-                layer="day",
-            )
-            tasks.append(day)
-            day_before = [day.id]
-    return tasks
+            needs = [month_task.id, *before, *(after if last == stop else [])]
+            chain.append(task(f"day={first // 24 + 1:03d}", "day", (first, last), needs))
+            before = [chain[-1].id]
+        after = [chain[0].id]
+        days += chain
+    return [*planned, *days]
 
 
 def months(request: PlanRequest) -> dict[int, tuple[int, int]]:
@@ -93,9 +86,9 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     horizon = slice(start, min(stop + ahead, HOURS_PER_YEAR))
     with job.reading() as reader:
         data = schedule_hours(reader, horizon)
-        month_id, before_id = _predecessors(job)
-        before = _end_state(job, before_id) if before_id else None
-        fixed = _month_decisions(job, month_id, horizon, data) if month_id else None
+        known = _Neighbours.of(job)
+        before = _end_state(job, known.before) if known.before else None
+        fixed = _decisions(job, known, horizon, data) if not month else None
     units = data.grid.units
     count = -(-(horizon.stop - horizon.start) // period)
     decided = -(-(stop - start) // period)
@@ -150,13 +143,34 @@ def blocks(values: np.ndarray, period: int, how: str) -> np.ndarray:
     return np.stack([reduce(values[k : k + period], axis=0) for k in edges])
 
 
-def _predecessors(job: Job) -> tuple[str | None, str | None]:
-    """Return (the month that a day belongs to, the task whose end state is this one's start)."""
-    needs = [job.workspace.ledger.task(t) for t in job.needs]
-    if job.task.parameters["layer"] == "month":
-        return None, needs[0].id if needs else None
-    month = next(t.id for t in needs if t.parameters["layer"] == "month")
-    return month, next((t.id for t in needs if t.parameters["layer"] == "day"), None)
+@dataclass(frozen=True)
+class _Neighbours:
+    """Tasks that a month or a day builds on, None where there is none.
+
+    Attributes
+    ----------
+    month : str
+        The month that a day belongs to.
+    before : str
+        Whose end is this one's start: the day before, at the start of a month the month before.
+    after : str
+        The day after, where it is decided already.
+    """
+
+    month: str | None
+    before: str | None
+    after: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Tell the tasks that a job needs apart by their hours."""
+        start, stop = job.hours.start, job.hours.stop
+        needs = [job.workspace.ledger.task(task) for task in job.needs]
+        return cls(
+            next((t.id for t in needs if t.parameters["start"] <= start < t.parameters["stop"]), None),
+            next((t.id for t in needs if t.parameters["stop"] == start), None),
+            next((t.id for t in needs if t.parameters["start"] == stop), None),
+        )
 
 
 def _end_state(job: Job, task_id: str) -> tuple[BoolArray, IntArray, FloatArray, FloatArray]:
@@ -170,14 +184,18 @@ def _end_state(job: Job, task_id: str) -> tuple[BoolArray, IntArray, FloatArray,
     )
 
 
-def _month_decisions(job: Job, month_id: str, horizon: slice, data: ScheduleHours) -> IntArray:
-    """Return the month's decisions on slow units in the day's hours; beyond the month's plan: free."""
-    first, _, on = hourly_values(job.output(month_id, "unit.on"))
-    slow = data.grid.units.committable & (data.grid.units.min_up_h >= SLOW_MIN_UP_H)
-    fixed = np.full((horizon.stop - horizon.start, on.shape[1]), FREE)
-    known = max(min(horizon.stop, first + on.shape[0]) - horizon.start, 0)
-    rows = on[horizon.start - first : horizon.start - first + known]
-    fixed[:known, slow] = rows[:, slow].astype(np.int64)
+def _decisions(job: Job, known: _Neighbours, horizon: slice, data: ScheduleHours) -> IntArray:
+    """Return what is decided in the day's hours: slow units by the month, the look-ahead by a day after."""
+    units = data.grid.units
+    slow = units.committable & (units.min_up_h >= SLOW_MIN_UP_H)
+    fixed = np.full((horizon.stop - horizon.start, units.n), FREE)
+    for task, which in ((known.month, slow), (known.after, units.committable)):
+        if task is None:
+            continue
+        first, _, on = hourly_values(job.output(task, "unit.on"))
+        low, high = max(first, horizon.start), min(first + on.shape[0], horizon.stop)
+        rows = on[low - first : high - first].astype(np.int64)
+        fixed[low - horizon.start : high - horizon.start, which] = rows[:, which]
     return fixed
 
 

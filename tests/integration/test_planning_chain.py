@@ -119,6 +119,7 @@ def test_resuming_a_finished_run_computes_nothing(bos: Bos, week: Run) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "logging to API" not in done.stderr
     assert {task.id: task.attempt for task in ledger.tasks(week.trace_id)} == before
 
 
