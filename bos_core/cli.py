@@ -305,7 +305,7 @@ def _show_result(run: Any, output: Path | None = None) -> Path:
             f"{figures.violations_before:,}" + ("" if figures.violations_after is None else adjusted)
         )
     if data.security is not None and data.security.remaining is not None:
-        out.print(violations(data.security.remaining, most=15))
+        out.print(violations(data.security.remaining, data.adjustment is not None))
     for warning in data.head.warnings:
         out.print(f"[yellow]note:[/] {_escaped(warning)}")
     path = write(data, output or report_path(run.workspace.settings, run.trace_id))

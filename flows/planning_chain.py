@@ -10,7 +10,7 @@ from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState, task_set_scope
 from bos_core.report.collection import collect, report_path
 from bos_core.report.page import write
-from bos_core.report.tables import Cells, table6_cells, violation_cells
+from bos_core.report.tables import Cells, table6_cells, violated, violation_cells
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
 from bos_core.scheduling.prefect_server import publish_page
 from flows.request import PlanRequest, StepName
@@ -88,7 +88,7 @@ def _publish(workspace: Workspace, trace_id: str) -> None:
         create_table_artifact(
             _rows(shown),
             key="violations",
-            description=f"Still violated after adjustment: {len(remaining):,}, shown: {len(shown.rows):,}",
+            description=f"{violated(data.adjustment is not None)}: {len(remaining):,}, shown: {len(shown.rows):,}",
         )
     create_link_artifact(
         publish_page(workspace.settings.home, path) or path.as_uri(),

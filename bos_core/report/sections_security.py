@@ -34,7 +34,7 @@ from bos_core.report.data import (
 )
 from bos_core.report.packing import deflated
 from bos_core.report.palette import CATEGORICAL
-from bos_core.report.tables import Cells, group_cells, number, violation_cells
+from bos_core.report.tables import Cells, group_cells, number, violated, violation_cells
 from bos_core.report.violations import by_element
 
 CONTINGENCY_VALUES_MAX = 500_000
@@ -246,8 +246,10 @@ def _remaining(s: Security, time: TimeAxis) -> list[Block]:
     left = s.remaining
     if left is None:
         return [missing("What is still violated", "The hours have not been adjusted and verified again.")]
+    adjusted = s.violations_after is not None
     if not left.num_rows:
-        return [Paragraph("Nothing is violated any more: every pair meets its limits after adjustment.")]
+        when = " after adjustment" if adjusted else ""
+        return [Paragraph(f"Nothing is violated: every pair meets its limits{when}.")]
     groups = by_element(left)
     hours = number(np.unique(left["hour"].to_numpy()).size)
     shown = min(GROUPS_SHOWN, len(groups))
@@ -258,7 +260,7 @@ def _remaining(s: Security, time: TimeAxis) -> list[Block]:
         "instead = the most load that one of them asks for, each alone and with output lowered where that helps "
         "most, by distribution factors; – = not known, or no shedding would do."
     )
-    blocks: list[Block] = [TableBlock("What is still violated, by element", group_cells(groups[:shown]), 3, note)]
+    blocks: list[Block] = [TableBlock(f"{violated(adjusted)}, by element", group_cells(groups[:shown]), 3, note)]
     if len(groups) > shown:
         rest = groups[shown:GROUPS_FOLDED]
         title = f"{number(len(rest))} more elements"

@@ -206,14 +206,19 @@ def table6(rows: Sequence[Table6Row]) -> Printed:
     return Printed(table, Text(f"{_TABLE6_NOTE_SHORT}\nPeak memory of a process: {memory}", style="dim"))
 
 
-def violations(rows: pa.Table, most: int = 15) -> Printed:
-    """Return what is still violated for the terminal, by element, no wider than 80 columns unless names are long.
+def violated(adjusted: bool) -> str:
+    """Return what to call violations, of hours that have been adjusted or not."""
+    return "Still violated after adjustment" if adjusted else "Violated, not adjusted"
+
+
+def violations(rows: pa.Table, adjusted: bool, most: int = 15) -> Printed:
+    """Return what is violated for the terminal, by element, no wider than 80 columns unless names are long.
 
     A line below says how much is left out and where all of it is.
     """
     if not rows.num_rows:
-        return Printed(Text("Nothing is violated any more."))
-    table = _rich("Still violated after adjustment, by element")
+        return Printed(Text("Nothing is violated any more." if adjusted else "Nothing is violated."))
+    table = _rich(f"{violated(adjusted)}, by element")
     for name in ("Element", "Worst outage"):
         table.add_column(name, overflow="fold")
     for name in ("Worst", "Hours", "Outages", "Relax by", "Or shed"):

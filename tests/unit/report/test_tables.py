@@ -172,14 +172,20 @@ def test_a_bus_and_a_branch_of_one_name_and_branches_of_one_name_do_not_break_th
 
 
 def test_the_terminal_shows_the_worst_elements_in_80_columns_and_where_the_rest_is():
-    shown = text(tables.violations(remaining(), most=2), 80)
+    shown = text(tables.violations(remaining(), adjusted=True, most=2), 80)
     assert all(len(row) <= 80 for row in shown.splitlines())
     assert "EHV Line 7" in shown
     assert "EHV Bus 4" not in shown
     assert "8 violations of 3 elements in 3 hours; 1 elements are not shown." in shown
     assert "run.violations()" in shown
     assert "…" not in shown
-    assert "Nothing is violated" in text(tables.violations(still.table([])))
+    assert "Still violated after adjustment" in shown
+    assert "Nothing is violated any more" in text(tables.violations(still.table([]), adjusted=True))
+
+
+def test_hours_that_nobody_adjusted_are_not_called_adjusted():
+    assert "Violated, not adjusted" in text(tables.violations(remaining(), adjusted=False), 80)
+    assert "any more" not in text(tables.violations(still.table([]), adjusted=False))
 
 
 def test_an_amount_above_zero_is_never_shown_as_zero():
