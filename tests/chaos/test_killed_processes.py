@@ -59,6 +59,7 @@ def wait_until_executing(bos: Bos, trace_id: str, step: str, process: subprocess
 
 @pytest.fixture(scope="module")
 def bos(tmp_path_factory: pytest.TempPathFactory) -> Bos:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job and its children ignore it
     opened = connect(home=tmp_path_factory.mktemp("home"), user="operator", project="chaos")
     opened.scenarios.import_(RTS_GMLC, name="rts")
     return opened
