@@ -36,6 +36,8 @@ from bos_core.report.collection import collect, remaining_violations, report_pat
 from bos_core.report.data import Table6Row
 from bos_core.report.page import write
 
+_OUTCOMES = ("converged", "islanded", "diverged")
+
 
 def connect(**settings: Any) -> Bos:
     """Open the installation of the environment's settings; keyword arguments win over the environment.
@@ -329,22 +331,25 @@ class Contingencies:
     def counts(self) -> dict[str, int]:
         """Return pairs by class."""
         outcome = np.bincount(self.pairs(["outcome"])["outcome"].to_numpy(), minlength=3)
-        return dict(zip(("converged", "islanded", "diverged"), map(int, outcome), strict=True))
+        return dict(zip(_OUTCOMES, map(int, outcome), strict=True))
 
     def worst(self, count: int = 10) -> pa.Table:
-        """Return the pairs with the highest loading, with names; diverged ones first."""
+        """Return the pairs with the highest loading, with names; diverged ones, which have no figures, first."""
         table = self.pairs()
         severity = np.nan_to_num(table["loading_max"].to_numpy(), nan=np.inf)
         top = table.take(np.argsort(-severity, kind="stable")[:count])
         grid, _ = self.run.state("n1_verification").reader.grid()
-        branch, bus = grid.network.branch_name, grid.network.bus_name
-        names = {
-            "contingency": branch[top["contingency"].to_numpy()],
-            "loading_branch": branch[top["loading_branch"].to_numpy()],
-            "vm_min_bus": bus[top["vm_min_bus"].to_numpy()],
-            "vm_max_bus": bus[top["vm_max_bus"].to_numpy()],
+        branch, bus, outcome = grid.network.branch_name, grid.network.bus_name, np.array(_OUTCOMES)
+        of = {
+            "contingency": branch,
+            "loading_branch": branch,
+            "vm_min_bus": bus,
+            "vm_max_bus": bus,
+            "outcome": outcome,
         }
-        for column, values in names.items():
+        for column, names in of.items():
+            place = top[column].to_numpy()
             position = top.schema.get_field_index(column)
-            top = top.set_column(position, column, pa.array(values.tolist(), pa.string()))
+            values = pa.array(names[place].tolist(), pa.string(), mask=place < 0)
+            top = top.set_column(position, column, values)
         return top

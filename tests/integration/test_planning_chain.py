@@ -46,6 +46,11 @@ def test_every_pair_of_hour_and_outage_is_verified(week: Run) -> None:
     grid, _ = week.state("n1_verification").reader.grid()
     assert week.n1.pairs(["hour"]).num_rows == int(grid.network.outage_candidate.sum()) * HOURS
     assert sum(week.n1.counts().values()) == week.n1.pairs(["hour"]).num_rows
+    worst = week.n1.worst(20)
+    assert worst.num_rows == 20
+    assert set(worst["outcome"].to_pylist()) <= {"converged", "islanded", "diverged"}
+    for column in ("loading_branch", "vm_min_bus", "vm_max_bus"):  # a pair that diverged has no worst element
+        assert worst[column].is_null().to_pylist() == np.isnan(worst["loading_max"].to_numpy()).tolist()
 
 
 def test_random_pairs_agree_with_pandapower(bos: Bos, week: Run) -> None:
