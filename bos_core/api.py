@@ -33,10 +33,8 @@ from bos_core.objects.ontology import SERIES, TABLES
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
 from bos_core.report.collection import collect, remaining_violations, report_path, table6_rows
-from bos_core.report.data import Table6Row
+from bos_core.report.data import OUTCOME_NAMES, Table6Row
 from bos_core.report.page import write
-
-_OUTCOMES = ("converged", "islanded", "diverged")
 
 
 def connect(**settings: Any) -> Bos:
@@ -331,7 +329,7 @@ class Contingencies:
     def counts(self) -> dict[str, int]:
         """Return pairs by class."""
         outcome = np.bincount(self.pairs(["outcome"])["outcome"].to_numpy(), minlength=3)
-        return dict(zip(_OUTCOMES, map(int, outcome), strict=True))
+        return dict(zip(OUTCOME_NAMES, map(int, outcome), strict=True))
 
     def worst(self, count: int = 10) -> pa.Table:
         """Return the pairs with the highest loading, with names; diverged ones, which have no figures, first."""
@@ -339,7 +337,7 @@ class Contingencies:
         severity = np.nan_to_num(table["loading_max"].to_numpy(), nan=np.inf)
         top = table.take(np.argsort(-severity, kind="stable")[:count])
         grid, _ = self.run.state("n1_verification").reader.grid()
-        branch, bus, outcome = grid.network.branch_name, grid.network.bus_name, np.array(_OUTCOMES)
+        branch, bus, outcome = grid.network.branch_name, grid.network.bus_name, np.array(OUTCOME_NAMES)
         of = {
             "contingency": branch,
             "loading_branch": branch,

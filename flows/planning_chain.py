@@ -82,13 +82,14 @@ def _publish(workspace: Workspace, trace_id: str) -> None:
     path = write(data, report_path(workspace.settings, trace_id))
     time_by_stage = _rows(table6_cells(data.table6))
     create_table_artifact(time_by_stage, key="table-6", description=f"Time by stage, run {trace_id}")
-    remaining = data.security.remaining if data.security is not None else None
-    if remaining is not None:
+    security = data.security
+    if security is not None and security.remaining is not None:
+        remaining = security.remaining
         shown = violation_cells(remaining, VIOLATIONS_SHOWN)
         create_table_artifact(
             _rows(shown),
             key="violations",
-            description=f"{violated(data.adjustment is not None)}: {len(remaining):,}, shown: {len(shown.rows):,}",
+            description=f"{violated(security.adjusted)}: {len(remaining):,}, shown: {len(shown.rows):,}",
         )
     create_link_artifact(
         publish_page(workspace.settings.home, path) or path.as_uri(),

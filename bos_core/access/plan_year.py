@@ -11,7 +11,6 @@ from bos_core.access.scenario_data import ScenarioReader
 
 ASSUMED_YEAR = 2018
 """Stands for a year that the data do not tell: it begins on a Monday and is no leap year."""
-_LEAP_DAY_HOUR = 59 * 24
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class PlanYear:
         """Weekday of 1 January, 0 = Monday."""
         return dt.date(self.year, 1, 1).weekday()
 
-    def date_of(self, hour: int) -> dt.datetime:
-        """Return the date and time at which an hour of the plan year, 0 to 8759, begins."""
-        skipped = 24 if self.is_leap and hour >= _LEAP_DAY_HOUR else 0
-        return dt.datetime(self.year, 1, 1) + dt.timedelta(hours=hour + skipped)
+    @property
+    def start(self) -> str:
+        """ISO date and time at which hour 0 begins."""
+        return dt.datetime(self.year, 1, 1).isoformat(timespec="minutes")

@@ -56,12 +56,15 @@ class TimeAxis:
         """``"hour"`` or ``"day"``."""
         return "hour" if self.bin_h == 1 else "day"
 
-    def iso(self, hour: int) -> str:
+    def date(self, hour: int) -> dt.datetime:
         """Date and time of an hour; 29 February is skipped."""
         leap = self.leap_hour
         skipped = 24 if leap is not None and hour >= leap else 0
-        date = dt.datetime.fromisoformat(self.start) + dt.timedelta(hours=hour + skipped)
-        return date.isoformat(timespec="minutes")
+        return dt.datetime.fromisoformat(self.start) + dt.timedelta(hours=hour + skipped)
+
+    def iso(self, hour: int) -> str:
+        """The same as ISO 8601, to the minute."""
+        return self.date(hour).isoformat(timespec="minutes")
 
     def label(self, hour: int) -> str:
         """Date and time of an hour for people."""

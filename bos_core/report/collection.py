@@ -84,7 +84,7 @@ def _head(sources: RunSources, left: pa.Table | None) -> Head:
         scenario=sources.record.scenario,
         scenario_version=sources.versions[-1].label,
         created=dt.datetime.now().strftime("%Y-%m-%d %H:%M"),
-        start=sources.year.date_of(sources.start).isoformat(timespec="minutes"),
+        start=sources.year.iso(sources.start),
         hours=sources.hours,
         sizes={
             "buses": network.n_bus,

@@ -98,7 +98,7 @@ def network(sources: RunSources, states: Schedule | None) -> Network:
                 ("Lowest load", int(states.load_mw.argmin())),
             ]
         for title, hour in chosen:
-            titles.append(f"{title} ({sources.year.date_of(sources.start + hour):%a %d %b %H:%M})")
+            titles.append(f"{title} ({sources.year.date(sources.start + hour):%a %d %b %H:%M})")
             loading.append(states.branch_loading[hour])
             voltage.append(states.bus_vm_pu[hour])
     return Network(

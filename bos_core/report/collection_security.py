@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.report.collection_violations import verified
 from bos_core.report.data import (
-    CONVERGED,
     DIVERGED,
-    ISLANDED,
+    OUTCOME_NAMES,
     Adjustment,
     Contingencies,
     Monitored,
@@ -68,11 +67,7 @@ def security(sources: RunSources, left: pa.Table | None) -> Security | None:
     if left is not None:
         left = left.set_column(0, left.schema.field("hour"), pc.subtract(left["hour"], sources.start))
     return Security(
-        outcome_pairs={
-            "converged": int(classes[CONVERGED]),
-            "islanded": int(classes[ISLANDED]),
-            "diverged": int(classes[DIVERGED]),
-        },
+        outcome_pairs=dict(zip(OUTCOME_NAMES, map(int, classes), strict=True)),
         violations_before=_violating_pairs(sources, before, first),
         violations_after=_violating_pairs(sources, after, last) if _adjusted(sources) else None,
         worst=_worst(sources, after),

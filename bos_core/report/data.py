@@ -19,6 +19,8 @@ from bos_core.objects.errors import Finding, InputError
 
 CONVERGED, ISLANDED, DIVERGED = 0, 1, 2
 """Outcomes of an N-1 pair, as in the n1_verification slot."""
+OUTCOME_NAMES = ("converged", "islanded", "diverged")
+"""What to call them."""
 
 
 @dataclass(frozen=True)
@@ -351,6 +353,11 @@ class Security:
     worst: tuple[Pair, ...] = ()
     monitored: tuple[Monitored, ...] = ()
     remaining: pa.Table | None = None
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether the figures, those of `violations_before` apart, are those of the adjusted hours."""
+        return self.violations_after is not None
 
 
 @dataclass(frozen=True, eq=False)

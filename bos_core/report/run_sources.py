@@ -16,6 +16,8 @@ from bos_core.grid.model import FloatArray, Grid
 from bos_core.index.records import TaskSetRecord
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import NotFoundError
+from bos_core.objects.ontology import HOURS_PER_YEAR
+from bos_core.report.charts import TimeAxis
 
 
 class RunSources:
@@ -60,9 +62,9 @@ class RunSources:
         return self.reader.grid()[0]
 
     @cached_property
-    def year(self) -> PlanYear:
-        """The calendar."""
-        return PlanYear.of(self.reader)
+    def year(self) -> TimeAxis:
+        """Dates of the hours of the plan year."""
+        return TimeAxis(PlanYear.of(self.reader).start, HOURS_PER_YEAR)
 
     @cached_property
     def limits(self) -> Criteria:

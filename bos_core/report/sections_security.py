@@ -23,9 +23,8 @@ from bos_core.report.blocks import (
 )
 from bos_core.report.charts import TimeAxis, axis, numbers, ranking, ranking_layout, stacked_bars
 from bos_core.report.data import (
-    CONVERGED,
     DIVERGED,
-    ISLANDED,
+    OUTCOME_NAMES,
     Adjustment,
     Contingencies,
     Pair,
@@ -34,7 +33,7 @@ from bos_core.report.data import (
 )
 from bos_core.report.packing import deflated
 from bos_core.report.palette import CATEGORICAL
-from bos_core.report.tables import Cells, group_cells, number, violated, violation_cells
+from bos_core.report.tables import Cells, group_cells, nothing_violated, number, violated, violation_cells
 from bos_core.report.violations import by_element
 
 CONTINGENCY_VALUES_MAX = 500_000
@@ -43,8 +42,6 @@ CONTINGENCY_VALUES_MAX = 500_000
 CONTINGENCIES_MAX = 400
 
 WORST_SHOWN = 20
-
-_OUTCOME_NAME = {CONVERGED: "converged", ISLANDED: "islanded", DIVERGED: "diverged"}
 
 _ADJUSTED_OUTCOME = {0: "secure", 1: "limits relaxed", 2: "not converged"}
 
@@ -109,7 +106,7 @@ def contingency_severity(c: Contingencies) -> FloatArray:
 
 def _summary(c: Contingencies, i: int) -> str:
     hours = c.outcome.shape[0]
-    counts = [f"{name} {number(int((c.outcome[:, i] == code).sum()))}" for code, name in _OUTCOME_NAME.items()]
+    counts = [f"{name} {number(int((c.outcome[:, i] == code).sum()))}" for code, name in enumerate(OUTCOME_NAMES)]
     over = int((c.loading_max[:, i] > c.loading_limit).sum())
     volts = int(((c.vm_min_pu[:, i] < c.vm_pu_low) | (c.vm_max_pu[:, i] > c.vm_pu_high)).sum())
     worst = float(np.fmax.reduce(c.loading_max[:, i]))
@@ -212,7 +209,7 @@ def _pair_row(p: Pair, time: TimeAxis) -> tuple[str, ...]:
     return (
         p.contingency,
         time.label(p.hour),
-        _OUTCOME_NAME.get(p.outcome, str(p.outcome)),
+        OUTCOME_NAMES[p.outcome],
         p.loading_branch,
         number(100 * p.loading, 1, "%"),
         number(p.vm_min_pu, 4),
@@ -246,10 +243,9 @@ def _remaining(s: Security, time: TimeAxis) -> list[Block]:
     left = s.remaining
     if left is None:
         return [missing("What is still violated", "The hours have not been adjusted and verified again.")]
-    adjusted = s.violations_after is not None
     if not left.num_rows:
-        when = " after adjustment" if adjusted else ""
-        return [Paragraph(f"Nothing is violated: every pair meets its limits{when}.")]
+        when = " after adjustment" if s.adjusted else ""
+        return [Paragraph(f"{nothing_violated(s.adjusted)}: every pair meets its limits{when}.")]
     groups = by_element(left)
     hours = number(np.unique(left["hour"].to_numpy()).size)
     shown = min(GROUPS_SHOWN, len(groups))
@@ -260,7 +256,7 @@ def _remaining(s: Security, time: TimeAxis) -> list[Block]:
         "instead = the most load that one of them asks for, each alone and with output lowered where that helps "
         "most, by distribution factors; – = not known, or no shedding would do."
     )
-    blocks: list[Block] = [TableBlock(f"{violated(adjusted)}, by element", group_cells(groups[:shown]), 3, note)]
+    blocks: list[Block] = [TableBlock(f"{violated(s.adjusted)}, by element", group_cells(groups[:shown]), 3, note)]
     if len(groups) > shown:
         rest = groups[shown:GROUPS_FOLDED]
         title = f"{number(len(rest))} more elements"

@@ -211,13 +211,18 @@ def violated(adjusted: bool) -> str:
     return "Still violated after adjustment" if adjusted else "Violated, not adjusted"
 
 
+def nothing_violated(adjusted: bool) -> str:
+    """Return how to say that there are none."""
+    return "Nothing is violated any more" if adjusted else "Nothing is violated"
+
+
 def violations(rows: pa.Table, adjusted: bool, most: int = 15) -> Printed:
     """Return what is violated for the terminal, by element, no wider than 80 columns unless names are long.
 
     A line below says how much is left out and where all of it is.
     """
     if not rows.num_rows:
-        return Printed(Text("Nothing is violated any more." if adjusted else "Nothing is violated."))
+        return Printed(Text(f"{nothing_violated(adjusted)}."))
     table = _rich(f"{violated(adjusted)}, by element")
     for name in ("Element", "Worst outage"):
         table.add_column(name, overflow="fold")

@@ -112,7 +112,7 @@ class TestViolations:
 
     def test_none_left_is_said(self, small):
         security = dataclasses.replace(small.security, remaining=violations.table([]))
-        assert "Nothing is violated" in render(dataclasses.replace(small, security=security))
+        assert "Nothing is violated any more" in render(dataclasses.replace(small, security=security))
 
 
 def test_names_cannot_break_out_of_the_page(small):
