@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from bos_core.access.criteria import criteria
+from bos_core.access.criteria import Criteria, criteria
 from bos_core.access.hourly import hourly_rows, hourly_table
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
@@ -58,27 +58,26 @@ def plan(run: StepRun) -> list[Task]:
 
 def failing_hours(run: StepRun) -> IntArray:
     """Return the hours with a new or worsened violation, an overload before any outage, or a divergence."""
-    trace, step = verified_by(run), "n1_verification"
+    reader, step = run.reader, "n1_verification"
+    trace = verified_by(reader, run.context.trace_id)
     results = run.workspace.results
     diverged = results.table(trace, step, "pairs", ["hour"], [("outcome", "==", N1_DIVERGED)])
     found = [diverged["hour"].to_numpy()]
     found += [results.table(trace, step, name, ["hour"])["hour"].to_numpy() for name in ("overloads", "voltages")]
-    hours, _, over = _base_overloads(run.reader, results.table(trace, step, "base_loading"))
-    found.append(hours[over.any(axis=1)])
+    hours, _, loading = hourly_rows(results.table(trace, step, "base_loading"))
+    found.append(hours[_overloaded(loading, criteria(reader.grid()[0], reader.table)).any(axis=1)])
     return np.unique(np.concatenate(found))
 
 
-def _base_overloads(reader: ScenarioReader, base: pa.Table) -> tuple[IntArray, FloatArray, BoolArray]:
-    """Return the hours of a table of base-case loadings, the loadings, and which are beyond their criterion."""
-    grid, _ = reader.grid()
-    hours, _, loading = hourly_rows(base)
-    return hours, loading, loading > criteria(grid, reader.table).loading_max + CRITERION_TOLERANCE
+def _overloaded(loading: FloatArray, limits: Criteria) -> BoolArray:
+    """Return which base-case loadings, (hour, branch), are beyond their criterion; those of unrated ones are 0."""
+    return loading > limits.loading_max + CRITERION_TOLERANCE
 
 
-def verified_by(run: StepRun) -> str:
-    """Return the run whose step 6 verified the input version: this one, or the one that made the version."""
-    made = run.reader.version
-    return made.trace_id if made.step == "n1_verification" and made.trace_id else run.context.trace_id
+def verified_by(reader: ScenarioReader, trace_id: str) -> str:
+    """Return the run whose step 6 verified the input version: the given one, or the one that made the version."""
+    made = reader.version
+    return made.trace_id if made.step == "n1_verification" and made.trace_id else trace_id
 
 
 def carry_out(job: Job) -> Mapping[str, pa.Table]:
@@ -90,14 +89,15 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         grid, base = reader.grid()
         block = read_states(reader, grid, base, job.hours)
         states = stack([block.hour(int(h) - job.hours.start) for h in hours])
+        limits = criteria(grid, reader.table)
         low, high = room(reader, grid, hours)
         wanted = np.concatenate([reader.aligned("load.p_mw", grid.loads.id, slice(h, h + 1)) for h in hours])
-        found = _violations(job, hours)
+        found = _violations(job, reader, limits, hours)
     adjusted: list[pa.Table] = []
     tables: dict[str, pa.Table] = {}
     for number in range(1, job.request.adjustment_rounds + 1):
-        outputs = _adjust(job, grid, states, (low, high), found)
-        verified = _verify_again(job, grid, outputs.states)
+        outputs = _adjust(job, grid, limits, states, (low, high), found)
+        verified = _verify_again(job, grid, limits, outputs.states)
         adjusted.append(_summary(hours, number, outputs, verified))
         tables = _result_tables(grid, hours, outputs, verified, contingencies(grid, job.request), wanted)
         states = outputs.states
@@ -135,22 +135,16 @@ def room(reader: ScenarioReader, grid: Grid, hours: IntArray) -> tuple[FloatArra
     return np.minimum(low, p[rows]), np.maximum(high, p[rows])
 
 
-def _violations(job: Job, hours: IntArray) -> dict[str, np.ndarray]:
+def _violations(job: Job, reader: ScenarioReader, limits: Criteria, hours: IntArray) -> dict[str, np.ndarray]:
     """Return the violations that step 6 found in these hours, in positions of the block's failing hours."""
-    trace = job.task.task_set
-    made = job.read().version
-    if made.step == "n1_verification" and made.trace_id:
-        trace = made.trace_id
+    trace = verified_by(reader, job.task.task_set)
     wanted = [("hour", "in", hours.tolist())]
     results = job.workspace.results
     overloads = results.table(trace, "n1_verification", "overloads", filters=wanted)
     voltages = results.table(trace, "n1_verification", "voltages", filters=wanted)
     base = results.table(trace, "n1_verification", "base_loading", filters=wanted)
-    grid, _ = job.read().grid()
-    _, loading, over = _base_overloads(job.read(), base)
-    base_hour, base_branch = np.nonzero(over)
-    rated = np.isfinite(np.minimum(grid.network.i_max_from_pu, grid.network.i_max_to_pu))[base_branch]
-    base_hour, base_branch = base_hour[rated], base_branch[rated]
+    loading = hourly_rows(base)[2]
+    base_hour, base_branch = np.nonzero(_overloaded(loading, limits))
     return {
         "overload_hour": np.concatenate([np.searchsorted(hours, overloads["hour"].to_numpy()), base_hour]),
         "overload_outage": np.concatenate(
@@ -166,10 +160,13 @@ def _violations(job: Job, hours: IntArray) -> dict[str, np.ndarray]:
 
 
 def _adjust(
-    job: Job, grid: Grid, states: Snapshot, space: tuple[FloatArray, FloatArray], found: dict[str, np.ndarray]
+    job: Job,
+    grid: Grid,
+    limits: Criteria,
+    states: Snapshot,
+    space: tuple[FloatArray, FloatArray],
+    found: dict[str, np.ndarray],
 ) -> Outputs:
-    reader = job.read()
-    limits = criteria(grid, reader.table)
     outputs = job.run(
         Inputs(
             grid=grid,
@@ -190,10 +187,8 @@ def _adjust(
     return outputs
 
 
-def _verify_again(job: Job, grid: Grid, states: Snapshot) -> VerificationOutputs:
+def _verify_again(job: Job, grid: Grid, limits: Criteria, states: Snapshot) -> VerificationOutputs:
     """Run step 6's program on the adjusted hours: the loop closes with the same judge."""
-    reader = job.read()
-    limits = criteria(grid, reader.table)
     judge = registry.resolve("n1_verification", job.request.program("n1_verification"))
     outputs = judge.run(
         VerificationInputs(

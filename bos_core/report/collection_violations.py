@@ -100,8 +100,7 @@ def _base_overloads(sources: RunSources) -> Mapping[str, object] | None:
     hours, ids, loading = hourly_rows(table)
     place = {str(i): k for k, i in enumerate(ids)}
     loading = loading[:, [place[str(i)] for i in network.branch_id]]
-    rated = np.isfinite(np.minimum(network.i_max_from_pu, network.i_max_to_pu))
-    hour, branch = np.nonzero((np.nan_to_num(loading) > limit + TOLERANCE) & rated)
+    hour, branch = np.nonzero(np.nan_to_num(loading) > limit + TOLERANCE)
     none = np.full(hour.size, _NO_OUTAGE)
     return _overloads(sources, (hours[hour], none, branch, loading[hour, branch]), limit)
 
