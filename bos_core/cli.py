@@ -298,14 +298,17 @@ def _show_result(run: Any, output: Path | None = None) -> Path:
     out.print(table6(data.table6))
     figures = data.figures
     if figures.pairs_verified is not None:
-        adjusted = f"; {figures.violations_after} after adjustment of {figures.hours_adjusted} hours"
+        when, after = ":", ""
+        if figures.violations_after is not None:
+            when = "; after adjustment"
+            after = f"; {figures.violations_after:,} after adjustment of {figures.hours_adjusted} hours"
         out.print(
-            f"N-1: {figures.pairs_verified:,} pairs verified: {figures.pairs_converged:,} converged, "
+            f"N-1: {figures.pairs_verified:,} pairs verified{when} {figures.pairs_converged:,} converged, "
             f"{figures.pairs_islanded:,} islanded, {figures.pairs_diverged:,} diverged; pairs with violations: "
-            f"{figures.violations_before:,}" + ("" if figures.violations_after is None else adjusted)
+            f"{figures.violations_before:,}{after}"
         )
     if data.security is not None and data.security.remaining is not None:
-        out.print(violations(data.security.remaining, data.adjustment is not None))
+        out.print(violations(data.security.remaining, data.security.adjusted))
     for warning in data.head.warnings:
         out.print(f"[yellow]note:[/] {_escaped(warning)}")
     path = write(data, output or report_path(run.workspace.settings, run.trace_id))
