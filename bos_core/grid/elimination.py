@@ -82,12 +82,13 @@ class Elimination:
 
     def admittances(self, network: Network) -> tuple[FloatArray, FloatArray]:
         """Return conductances and susceptances of the y entries for the network's present values."""
-        values = np.stack(network.branch_admittances(), axis=1).ravel()
-        slots, size = self.branch_slot.ravel(), self.pattern.y_column.size
-        g: FloatArray = np.bincount(slots, weights=values.real, minlength=size).astype(np.float64)
-        b: FloatArray = np.bincount(slots, weights=values.imag, minlength=size).astype(np.float64)
-        g[self.pattern.y_diagonal] += network.g_shunt_pu[self.order]
-        b[self.pattern.y_diagonal] += network.b_shunt_pu[self.order]
+        pattern, order = self.pattern, self.order
+        g, b = np.zeros(pattern.y_column.size), np.zeros(pattern.y_column.size)
+        g[pattern.y_diagonal], b[pattern.y_diagonal] = network.g_shunt_pu[order], network.b_shunt_pu[order]
+        _add_branches(
+            self.branch_slot, network.r_pu, network.x_pu, network.g_from_pu, network.b_from_pu, network.g_to_pu,
+            network.b_to_pu, network.ratio, network.shift_rad, g, b,
+        )  # fmt: skip
         return g, b
 
     def new_factors(self) -> Factors:
@@ -99,36 +100,36 @@ class Elimination:
 
 
 def eliminate(network: Network) -> Elimination:
-    """Order the buses for little fill and find the pattern of the factors."""
+    """Order the buses for little fill and find the pattern of the factors.
+
+    Buses at the ends of radial branches go first, again and again, and cause no fill; what is left of the network
+    follows by minimum degree. The elimination tree is then walked in postorder, which changes nothing but lets
+    every bus stand near those that it depends on.
+    """
     n = network.n_bus
-    order = _minimum_degree(n, network.from_bus, network.to_bus)
-    position = np.empty(n, np.int64)
-    position[order] = np.arange(n)
-    f, t = position[network.from_bus], position[network.to_bus]
-    everyone = np.arange(n)
-    graph = sp.csr_matrix(
-        (np.ones(2 * f.size + n), (np.concatenate([f, t, everyone]), np.concatenate([t, f, everyone]))), (n, n)
-    )
-    graph.sum_duplicates()
-    graph.sort_indices()
-    y_ptr, y_column = graph.indptr.astype(np.int32), graph.indices.astype(np.int32)
-    keys = np.repeat(everyone, np.diff(y_ptr)) * n + y_column
-    slots = np.stack([np.searchsorted(keys, a * n + b) for a, b in ((f, f), (f, t), (t, f), (t, t))], axis=1)
+    f, t = network.from_bus.astype(np.int32), network.to_bus.astype(np.int32)
+    start, neighbour = _neighbours(n, f, t)
+    order, pruned = _prune(start, neighbour)
+    order[pruned:] = _minimum_degree(order[pruned:], start, neighbour)
+    order = order[_postorder(_parents(start, neighbour, order))]
+    position = np.empty(n, np.int32)
+    position[order] = np.arange(n, dtype=np.int32)
+    y_ptr, y_column, y_diagonal = _rows(start, neighbour, order, position)
     parent, count = _tree(y_ptr, y_column)
     u_ptr = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
     u_column = _fill(y_ptr, y_column, parent, u_ptr)
     l_ptr, l_column, l_of_u = _transpose(u_ptr, u_column)
     path_ptr, path = _paths(parent)
     return Elimination(
-        order=order,
-        position=position,
-        from_position=f.astype(np.int32),
-        to_position=t.astype(np.int32),
-        branch_slot=slots.astype(np.int32),
+        order=order.astype(np.int64),
+        position=position.astype(np.int64),
+        from_position=position[f],
+        to_position=position[t],
+        branch_slot=_slots(y_ptr, y_column, y_diagonal, position[f], position[t]),
         pattern=Pattern(
             y_ptr=y_ptr,
             y_column=y_column,
-            y_diagonal=np.searchsorted(keys, everyone * n + everyone).astype(np.int32),
+            y_diagonal=y_diagonal,
             l_ptr=l_ptr,
             l_column=l_column,
             u_ptr=u_ptr,
@@ -140,20 +141,210 @@ def eliminate(network: Network) -> Elimination:
     )
 
 
-def _minimum_degree(n: int, from_bus: IntArray, to_bus: IntArray) -> IntArray:
-    """Return the minimum-degree order of the bus graph, by SuperLU's multiple minimum degree."""
-    graph = sp.csc_matrix((-np.ones(from_bus.size), (from_bus, to_bus)), (n, n))
-    laplacian = graph + graph.T
-    laplacian = laplacian - sp.diags(np.asarray(laplacian.sum(axis=1)).ravel() - 1.0)
+@nb.njit(cache=True, error_model="numpy")
+def _add_branches(
+    slot: Int32Array,
+    r: FloatArray,
+    x: FloatArray,
+    g_from: FloatArray,
+    b_from: FloatArray,
+    g_to: FloatArray,
+    b_to: FloatArray,
+    ratio: FloatArray,
+    shift: FloatArray,
+    g: FloatArray,
+    b: FloatArray,
+) -> None:
+    """Add the pi models of all branches to the y entries; see `Network.branch_admittances`."""
+    for k in range(r.size):
+        square = r[k] * r[k] + x[k] * x[k]
+        g_series, b_series = r[k] / square, -x[k] / square
+        c, s = 1.0 / ratio[k], 0.0
+        if shift[k] != 0.0:
+            c, s = np.cos(shift[k]) / ratio[k], np.sin(shift[k]) / ratio[k]
+        g[slot[k, 0]] += (g_series + g_from[k]) / (ratio[k] * ratio[k])
+        b[slot[k, 0]] += (b_series + b_from[k]) / (ratio[k] * ratio[k])
+        g[slot[k, 1]] -= g_series * c - b_series * s
+        b[slot[k, 1]] -= g_series * s + b_series * c
+        g[slot[k, 2]] -= g_series * c + b_series * s
+        b[slot[k, 2]] -= b_series * c - g_series * s
+        g[slot[k, 3]] += g_series + g_to[k]
+        b[slot[k, 3]] += b_series + b_to[k]
+
+
+@nb.njit(cache=True)
+def _neighbours(n: int, f: Int32Array, t: Int32Array) -> tuple[Int32Array, Int32Array]:
+    """Return the neighbours of every bus, each once, as (start, neighbour) in compressed rows."""
+    first = np.zeros(n + 1, np.int32)
+    for k in range(f.size):
+        if f[k] != t[k]:
+            first[f[k] + 1] += 1
+            first[t[k] + 1] += 1
+    for i in range(n):
+        first[i + 1] += first[i]
+    place = first[:-1].copy()
+    every = np.empty(first[n], np.int32)
+    for k in range(f.size):
+        if f[k] != t[k]:
+            every[place[f[k]]] = t[k]
+            every[place[t[k]]] = f[k]
+            place[f[k]] += 1
+            place[t[k]] += 1
+    start = np.zeros(n + 1, np.int32)
+    mark = np.full(n, -1, np.int32)
+    count = 0
+    for i in range(n):
+        for p in range(first[i], first[i + 1]):
+            if mark[every[p]] != i:
+                mark[every[p]] = i
+                every[count] = every[p]
+                count += 1
+        start[i + 1] = count
+    return start, every[:count].copy()
+
+
+@nb.njit(cache=True)
+def _prune(start: Int32Array, neighbour: Int32Array) -> tuple[Int32Array, int]:
+    """Return the buses, first those that fall off as ends of radial branches, and how many these are."""
+    n = start.size - 1
+    order = np.empty(n, np.int32)
+    degree = start[1:] - start[:-1]
+    gone = np.zeros(n, np.bool_)
+    count = 0
+    for i in range(n):
+        if degree[i] == 1:
+            order[count] = i
+            count += 1
+    done = 0
+    while done < count:
+        i = order[done]
+        done += 1
+        gone[i] = True
+        for p in range(start[i], start[i + 1]):
+            j = neighbour[p]
+            if not gone[j]:
+                degree[j] -= 1
+                if degree[j] == 1:
+                    order[count] = j
+                    count += 1
+    pruned = count
+    for i in range(n):
+        if not gone[i]:
+            order[count] = i
+            count += 1
+    return order, pruned
+
+
+def _minimum_degree(buses: Int32Array, start: Int32Array, neighbour: Int32Array) -> Int32Array:
+    """Return these buses in minimum-degree order of the graph among them, by SuperLU's multiple minimum degree."""
+    m = buses.size
+    if m < 3:
+        return buses
+    number = np.full(start.size - 1, -1, np.int32)
+    number[buses] = np.arange(m, dtype=np.int32)
+    row = np.repeat(number, np.diff(start))
+    column = number[neighbour]
+    inside = (row >= 0) & (column >= 0)
+    degree = np.bincount(row[inside], minlength=m)
+    graph = sp.csc_matrix((np.full(inside.sum(), -1.0), (row[inside], column[inside])), (m, m))
     factors = splu(
-        laplacian.tocsc(),
+        graph + sp.diags(degree + 1.0, format="csc"),
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.0,
         options={"SymmetricMode": True},
     )
-    order = np.empty(n, np.int64)
-    order[factors.perm_c] = np.arange(n)
+    order = np.empty(m, np.int64)
+    order[factors.perm_c] = np.arange(m)
+    return buses[order]
+
+
+@nb.njit(cache=True)
+def _parents(start: Int32Array, neighbour: Int32Array, order: Int32Array) -> Int32Array:
+    """Return the elimination tree of an order, by position; -1 for its root (Liu 1990)."""
+    n = order.size
+    position = np.empty(n, np.int32)
+    for i in range(n):
+        position[order[i]] = i
+    parent = np.full(n, -1, np.int32)
+    ancestor = np.full(n, -1, np.int32)
+    for i in range(n):
+        for p in range(start[order[i]], start[order[i] + 1]):
+            k = position[neighbour[p]]
+            while k != -1 and k < i:
+                above = ancestor[k]
+                ancestor[k] = i
+                if above == -1:
+                    parent[k] = i
+                k = above
+    return parent
+
+
+@nb.njit(cache=True)
+def _postorder(parent: Int32Array) -> Int32Array:
+    """Return the nodes of a forest, every one after its descendants and children in their order."""
+    n = parent.size
+    first = np.full(n, -1, np.int32)
+    following = np.full(n, -1, np.int32)
+    stack = np.empty(n, np.int32)
+    depth = 0
+    for i in range(n - 1, -1, -1):
+        if parent[i] == -1:
+            stack[depth] = i
+            depth += 1
+        else:
+            following[i] = first[parent[i]]
+            first[parent[i]] = i
+    order = np.empty(n, np.int32)
+    count = 0
+    while depth > 0:
+        node = stack[depth - 1]
+        child = first[node]
+        if child != -1:
+            first[node] = following[child]
+            stack[depth] = child
+            depth += 1
+        else:
+            depth -= 1
+            order[count] = node
+            count += 1
     return order
+
+
+@nb.njit(cache=True)
+def _rows(
+    start: Int32Array, neighbour: Int32Array, order: Int32Array, position: Int32Array
+) -> tuple[Int32Array, Int32Array, Int32Array]:
+    """Return the rows of the admittance matrix by position, columns ascending, and where its diagonal is."""
+    n = order.size
+    y_ptr = np.zeros(n + 1, np.int32)
+    for i in range(n):
+        y_ptr[i + 1] = y_ptr[i] + start[order[i] + 1] - start[order[i]] + 1
+    place = y_ptr[:-1].copy()
+    y_column = np.empty(y_ptr[n], np.int32)
+    y_diagonal = np.empty(n, np.int32)
+    for j in range(n):
+        y_diagonal[j] = place[j]
+        y_column[place[j]] = j
+        place[j] += 1
+        for p in range(start[order[j]], start[order[j] + 1]):
+            i = position[neighbour[p]]
+            y_column[place[i]] = j
+            place[i] += 1
+    return y_ptr, y_column, y_diagonal
+
+
+@nb.njit(cache=True)
+def _slots(
+    y_ptr: Int32Array, y_column: Int32Array, y_diagonal: Int32Array, f: Int32Array, t: Int32Array
+) -> Int32Array:
+    """Return where (ff, ft, tf, tt) of every branch are among the y entries."""
+    slots = np.empty((f.size, 4), np.int32)
+    for k in range(f.size):
+        i, j = f[k], t[k]
+        slots[k, 0], slots[k, 3] = y_diagonal[i], y_diagonal[j]
+        slots[k, 1] = y_ptr[i] + np.searchsorted(y_column[y_ptr[i] : y_ptr[i + 1]], j)
+        slots[k, 2] = y_ptr[j] + np.searchsorted(y_column[y_ptr[j] : y_ptr[j + 1]], i)
+    return slots
 
 
 @nb.njit(cache=True)
