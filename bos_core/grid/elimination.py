@@ -434,11 +434,14 @@ def factorize(pattern: Pattern, matrix: FloatArray, factors: Factors, work: Floa
     l_ptr, u_ptr, y_ptr = pattern.l_ptr, pattern.u_ptr, pattern.y_ptr
     for i in range(y_ptr.size - 1):
         for p in range(l_ptr[i], l_ptr[i + 1]):
-            work[pattern.l_column[p]] = 0.0
+            j = pattern.l_column[p]
+            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = 0.0, 0.0, 0.0, 0.0
         for p in range(u_ptr[i], u_ptr[i + 1]):
-            work[pattern.u_column[p]] = 0.0
+            j = pattern.u_column[p]
+            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = 0.0, 0.0, 0.0, 0.0
         for p in range(y_ptr[i], y_ptr[i + 1]):
-            work[pattern.y_column[p]] = matrix[p]
+            j = pattern.y_column[p]
+            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = matrix[p, 0], matrix[p, 1], matrix[p, 2], matrix[p, 3]
         for p in range(l_ptr[i], l_ptr[i + 1]):
             k = pattern.l_column[p]
             a, b, c, d = work[k, 0], work[k, 1], work[k, 2], work[k, 3]
@@ -453,7 +456,8 @@ def factorize(pattern: Pattern, matrix: FloatArray, factors: Factors, work: Floa
                 work[j, 2] -= l2 * u0 + l3 * u2
                 work[j, 3] -= l2 * u1 + l3 * u3
         for p in range(u_ptr[i], u_ptr[i + 1]):
-            upper[p] = work[pattern.u_column[p]]
+            j = pattern.u_column[p]
+            upper[p, 0], upper[p, 1], upper[p, 2], upper[p, 3] = work[j, 0], work[j, 1], work[j, 2], work[j, 3]
         a, b, c, d = work[i, 0], work[i, 1], work[i, 2], work[i, 3]
         determinant = a * d - b * c
         if not abs(determinant) > 1e-14 * (abs(a * d) + abs(b * c)):
@@ -483,3 +487,35 @@ def substitute(pattern: Pattern, factors: Factors, x: FloatArray) -> None:
             t -= upper[p, 2] * x[k, 0] + upper[p, 3] * x[k, 1]
         x[i, 0] = inverse[i, 0] * s + inverse[i, 1] * t
         x[i, 1] = inverse[i, 2] * s + inverse[i, 3] * t
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def solve_scalar(pattern: Pattern, matrix: FloatArray, x: FloatArray) -> bool:
+    """Solve a system of one equation a bus in place; matrix is (entry,) on the y pattern. False when singular."""
+    l_ptr, u_ptr, y_ptr = pattern.l_ptr, pattern.u_ptr, pattern.y_ptr
+    n = y_ptr.size - 1
+    upper, inverse, work = np.empty(pattern.u_column.size), np.empty(n), np.empty(n)
+    for i in range(n):
+        for p in range(l_ptr[i], l_ptr[i + 1]):
+            work[pattern.l_column[p]] = 0.0
+        for p in range(u_ptr[i], u_ptr[i + 1]):
+            work[pattern.u_column[p]] = 0.0
+        for p in range(y_ptr[i], y_ptr[i + 1]):
+            work[pattern.y_column[p]] = matrix[p]
+        largest = abs(work[i])
+        for p in range(l_ptr[i], l_ptr[i + 1]):
+            k = pattern.l_column[p]
+            factor = work[k] * inverse[k]
+            for q in range(u_ptr[k], u_ptr[k + 1]):
+                work[pattern.u_column[q]] -= factor * upper[q]
+            x[i] -= factor * x[k]
+        for p in range(u_ptr[i], u_ptr[i + 1]):
+            upper[p] = work[pattern.u_column[p]]
+        if not abs(work[i]) > 1e-14 * largest:
+            return False
+        inverse[i] = 1.0 / work[i]
+    for i in range(n - 1, -1, -1):
+        for p in range(u_ptr[i], u_ptr[i + 1]):
+            x[i] -= upper[p] * x[pattern.u_column[p]]
+        x[i] *= inverse[i]
+    return True

@@ -154,6 +154,53 @@ def mismatch(state: State, balance: float, p: FloatArray, q: FloatArray, x: Floa
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def linearise(
+    pattern: Pattern, g: FloatArray, b: FloatArray, state: State, balance: float, room: Workspace
+) -> float:
+    """Write bus powers, mismatch and Jacobian in one pass; return the largest mismatch.
+
+    As `bus_powers`, `mismatch` and `jacobian` one after the other, into room.p, q, x and jacobian.
+    """
+    out, x = room.jacobian, room.x
+    largest = 0.0
+    for i in range(state.vr.size):
+        vr, vi, kind = state.vr[i], state.vi[i], state.kind[i]
+        p, q = 0.0, 0.0
+        for k in range(pattern.y_ptr[i], pattern.y_ptr[i + 1]):
+            j = pattern.y_column[k]
+            cr, ci = g[k] * state.vr[j] - b[k] * state.vi[j], g[k] * state.vi[j] + b[k] * state.vr[j]
+            alpha, beta = vr * cr + vi * ci, vi * cr - vr * ci
+            p += alpha
+            q += beta
+            out[k, 0], out[k, 1], out[k, 2], out[k, 3] = beta, alpha, -alpha, beta
+        room.p[i], room.q[i] = p, q
+        x[i, 0], x[i, 1] = 0.0, 0.0
+        d = pattern.y_diagonal[i]
+        if kind != FIXED:
+            vm = np.sqrt(vr * vr + vi * vi)
+            p_load, q_load = state.p_current[i] * vm, state.q_current[i] * vm
+            out[d, 0] -= q
+            out[d, 1] += p + p_load
+            out[d, 2] += p
+            out[d, 3] += q + q_load
+            x[i, 0] = state.p[i] + balance * state.weight[i] - p_load - p
+            if kind == PQ:
+                x[i, 1] = state.q[i] - q_load - q
+        if kind != PQ:
+            for k in range(pattern.y_ptr[i], pattern.y_ptr[i + 1]):
+                out[k, 2], out[k, 3] = 0.0, 0.0
+                if kind == FIXED:
+                    out[k, 0], out[k, 1] = 0.0, 0.0
+            out[d, 3] = 1.0
+            if kind == FIXED:
+                out[d, 0] = 1.0
+        for r in (abs(x[i, 0]), abs(x[i, 1])):
+            if r > largest or np.isnan(r):
+                largest = r
+    return largest
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def turn(state: State, x: FloatArray) -> None:
     """Apply an angle and relative magnitude step to the voltages."""
     for i in range(state.vr.size):
@@ -183,8 +230,7 @@ def newton(
     balance, x, z = 0.0, room.x, room.z
     largest = np.inf
     for iteration in range(max_iterations + 1):
-        bus_powers(pattern, g, b, state.vr, state.vi, room.p, room.q)
-        largest = mismatch(state, balance, room.p, room.q, x)
+        largest = linearise(pattern, g, b, state, balance, room)
         slack_gap = 0.0
         if distributed:
             vm = np.sqrt(state.vr[slack] ** 2 + state.vi[slack] ** 2)
@@ -194,7 +240,6 @@ def newton(
                 largest = abs(slack_gap)
         if largest <= tol or iteration == max_iterations or not largest < _DIVERGED_PU:
             return iteration, largest, balance
-        jacobian(pattern, g, b, state, room.p, room.q, room.jacobian)
         if not factorize(pattern, room.jacobian, factors, room.work):
             return iteration, largest, balance
         substitute(pattern, factors, x)

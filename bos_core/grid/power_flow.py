@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bos_core.grid.assembly import with_state
-from bos_core.grid.dc import DcModel
-from bos_core.grid.elimination import Elimination, eliminate
+from bos_core.grid.dc import susceptance
+from bos_core.grid.elimination import Elimination, eliminate, solve_scalar
 from bos_core.grid.injections import BusInjections, bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
 from bos_core.grid.newton import FIXED, PQ, Control, State, Workspace, new_workspace, newton_with_limits
@@ -57,13 +57,30 @@ class PowerFlowSolution:
         return v
 
 
-def dc_start(network: Network, injections: BusInjections, va_slack_rad: float = 0.0) -> ComplexArray:
+def dc_start(
+    network: Network,
+    injections: BusInjections,
+    va_slack_rad: float = 0.0,
+    elimination: Elimination | None = None,
+) -> ComplexArray:
     """Return start voltages: DC angles (phase shifts included), magnitudes near the controlled level.
 
-    Magnitudes start at the mean set point because 1 p.u. is too low for grids run above it.
+    Magnitudes start at the mean set point because 1 p.u. is too low for grids run above it. If reactances cancel
+    and the DC network is singular, all angles are that of the slack.
     """
-    reactance = np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)
-    angles = DcModel.of(replace(network, x_pu=reactance)).angles(injections.p_nominal_pu)
+    elimination = elimination or eliminate(network)
+    n, f, t = network.n_bus, network.from_bus, network.to_bus
+    b = susceptance(replace(network, x_pu=np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)))
+    pattern, slots = elimination.pattern, elimination.branch_slot
+    matrix = np.bincount(slots.ravel(), np.outer(b, (1.0, -1.0, -1.0, 1.0)).ravel(), pattern.y_column.size)
+    matrix[pattern.y_diagonal[elimination.position[network.slack]]] += np.abs(b).max(initial=1.0)
+    shifted = b * network.shift_rad
+    power = injections.p_nominal_pu + np.bincount(f, shifted, n) - np.bincount(t, shifted, n)
+    power[network.slack] -= power.sum()
+    angles = power[elimination.order]
+    if not solve_scalar(pattern, matrix, angles):
+        angles[:] = 0.0
+    angles = angles[elimination.position]
     vm = np.where(injections.voltage_control, injections.vm_set_pu, np.nanmean(injections.vm_set_pu))
     v: ComplexArray = vm * np.exp(1j * (angles - angles[network.slack] + va_slack_rad))
     return v
@@ -152,7 +169,7 @@ def solve(
         Of the same topology, to save its computation.
     """
     elimination = elimination or eliminate(network)
-    start = dc_start(network, injections) if v0 is None else v0
+    start = dc_start(network, injections, elimination=elimination) if v0 is None else v0
     state, control = prepare(elimination, network, injections, start, participation)
     slack = int(elimination.position[network.slack])
     room = new_workspace(elimination.pattern)
