@@ -3,20 +3,22 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: demo test lint clean
+.PHONY: demo test packages clean
 
 demo: $(COMPILED)  ## run the planning chain for one week on a real grid
 	$(VENV)/bin/bos demo
 
-test: $(COMPILED)  ## everything that CI runs
-	infra/packages
+test: packages $(COMPILED)  ## everything that CI runs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest
 
-$(INSTALLED): pyproject.toml constraints.txt
+packages:  ## what the tests need of the system, where it can be installed
+	infra/packages
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard bos_core/grid/native/*)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@

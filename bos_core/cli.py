@@ -515,6 +515,7 @@ def doctor() -> None:
     import shutil
 
     from bos_core.access.workspace import check_workspace
+    from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS
     from bos_core.index.database import shown
     from bos_core.programs import registry
 
@@ -530,6 +531,9 @@ def doctor() -> None:
         findings.append(
             Finding("solver", ("glpk",), "glpsol is not on the path", "install glpk-utils to use GLPK programs")
         )
+    if not INSTRUCTION_SETS:
+        what = "is not built: outages take several times longer with numba"
+        findings.append(Finding("extension", ("n1_native",), what, "install a C++ compiler, then pip install -e ."))
     out.print(
         listings.pairs(
             {
@@ -538,6 +542,7 @@ def doctor() -> None:
                 "index": shown(settings.database),
                 "store": settings.store,
                 "programs": f"{len(names)} in {len(registry.slots())} slots",
+                "N-1 kernel": KERNELS[0],
                 "service": _service(settings.home),
             }
         )

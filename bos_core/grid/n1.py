@@ -31,7 +31,8 @@ from bos_core.grid.n1_cases import (
     watch_buses,
     with_room,
 )
-from bos_core.grid.n1_lanes import Outages, prepare_base, solve_in_lanes
+from bos_core.grid.n1_kernels import KERNELS, solve_outages
+from bos_core.grid.n1_lanes import Outages
 from bos_core.grid.newton import (
     FIXED,
     Control,
@@ -53,8 +54,6 @@ from bos_core.grid.power_flow import (
 
 WORSE_BY = 1e-3
 """A violation that the base case has already is listed when it is worse by this (p.u., or loading as a ratio)."""
-
-LANE_ITERATIONS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +91,7 @@ class N1Result:
     overloads, voltages : Violations
         Elements beyond their criterion that are new, or worse than in the base case by `WORSE_BY`.
     solved_alone : (hour,) int
-        Outages that Newton's method solved one by one, after the lanes had given them up.
+        Outages that Newton's method solved one by one, after the kernel had given them up.
     """
 
     extremes: Extremes
@@ -124,7 +123,7 @@ def verify_outages(
     enforce_q_limits: bool = True,
     distributed_slack: bool = False,
     tol: float = TOLERANCE_PU,
-    lanes: bool = True,
+    kernel: str = KERNELS[0],
 ) -> N1Result:
     """Solve every outage in every hour of a block.
 
@@ -139,9 +138,8 @@ def verify_outages(
         Whether running units share the balance (`bos_core.grid.power_flow.participation`).
     tol : float
         Largest power mismatch, p.u.
-    lanes : bool
-        Whether outages are solved side by side with the factors of the base case; otherwise each one by
-        Newton's method from the base case.
+    kernel : str
+        One of `bos_core.grid.n1_kernels.KERNELS`.
     """
     elimination = eliminate(grid.network)
     hours = states.vm_pu.shape[0]
@@ -149,7 +147,7 @@ def verify_outages(
     results = [
         _verify_hour(
             grid, states.hour(h), contingency_branch, criteria, elimination, cut_offs,
-            enforce_q_limits, distributed_slack, tol, lanes,
+            enforce_q_limits, distributed_slack, tol, kernel,
         )
         for h in range(hours)
     ]  # fmt: skip
@@ -179,7 +177,7 @@ def _verify_hour(
     enforce: bool,
     distributed: bool,
     tol: float,
-    use_lanes: bool,
+    kernel: str,
 ) -> _Hour:
     network, injections = network_at(grid, snapshot), bus_injections(grid, snapshot)
     weights = participation(grid, snapshot) if distributed else None
@@ -194,27 +192,25 @@ def _verify_hour(
     cases = contingency_branch.size
     split = _split(grid, contingency_branch, elimination, cut_offs, injections)
     lost_load, lost_generation = _lost(grid, snapshot, split.dead_buses)
-    found = _Findings(new_extremes(cases), new_list(), 0, new_list(), 0)
+    extremes = new_extremes(cases)
     if not solved:
         nothing = np.full(network.n_branch, np.nan), np.full(network.n_bus, np.nan)
         empty = new_list(0)
-        return _Hour(found.extremes, lost_load, lost_generation, DIVERGED, *nothing, empty, empty, 0)
+        return _Hour(extremes, lost_load, lost_generation, DIVERGED, *nothing, empty, empty, 0)
     state.p[:] += balance * state.weight
     v = (state.vr + 1j * state.vi)[elimination.position]
     monitor = _monitor(network, elimination, criteria, v)
-    left = np.arange(cases)
-    if use_lanes:
-        hour.factorize()
-        base = prepare_base(pattern, g, b, state, control, slack, hour.factors)
-        found.overloads, found.n_overloads, found.voltages, found.n_voltages, left = solve_in_lanes(
-            base, split.outages, monitor, (tol, LANE_ITERATIONS), enforce, distributed, found.extremes,
-            found.overloads, found.voltages,
-        )  # fmt: skip
+    hour.factorize()
+    overloads, voltages, left = solve_outages(
+        kernel, pattern, hour.factors, state, control, g, b, slack, split.outages, monitor, extremes, tol, enforce,
+        distributed,
+    )  # fmt: skip
+    found = _Findings(extremes, overloads, overloads.case.size, voltages, voltages.case.size)
     for case in left:
         given_back = _stranded_hvdc(grid, snapshot, elimination, split.dead_buses[case])
         _solve_alone(hour, split, int(case), given_back, monitor, tol, enforce, found)
     return _Hour(
-        found.extremes,
+        extremes,
         lost_load,
         lost_generation,
         CONVERGED,

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -221,13 +222,18 @@ def _imported(module: str) -> Iterator[str]:
 
 
 def _source(module: str) -> bytes | None:
+    """Return the source of a module; of a compiled extension, its files in the folder `native` beside it."""
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
         return None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+    if spec is None or not spec.origin:
         return None
-    return Path(spec.origin).read_bytes()
+    path = Path(spec.origin)
+    if path.name.endswith(tuple(EXTENSION_SUFFIXES)):
+        sources = sorted((path.parent / "native").glob("*"))
+        return b"\0".join(source.name.encode() + b"\0" + source.read_bytes() for source in sources)
+    return path.read_bytes() if path.suffix == ".py" else None
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> Finding:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bos_core.grid.n1 import Criteria, verify_outages
+from bos_core.grid.n1_kernels import KERNELS
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.n1_verification.contract import CONVERGED, Inputs, Outputs
 
@@ -23,8 +24,16 @@ class Parameters(ProgramParameters):
     """Share the active balance among all running units that are not variable, by p_mw_max, instead of the slack
     alone."""
 
-    one_by_one: bool = False
-    """Solve every outage by its own Newton iterations, with its own factorizations."""
+    kernel: str = "fastest"
+    """avx512, avx2 or generic: the compiled extension with that instruction set; numba: where it is not built;
+    one_by_one: every outage by its own Newton iterations. Default: the fastest of the machine."""
+
+    @field_validator("kernel")
+    @classmethod
+    def _known(cls, kernel: str) -> str:
+        if kernel not in ("fastest", *KERNELS):
+            raise ValueError(f"this machine has no kernel {kernel}; it has: fastest, {', '.join(KERNELS)}")
+        return kernel
 
 
 MANIFEST = ProgramManifest(
@@ -47,6 +56,7 @@ MANIFEST = ProgramManifest(
 
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Verify every pair of hour and outage."""
+    kernel = KERNELS[0] if parameters.kernel == "fastest" else parameters.kernel
     result = verify_outages(
         inputs.grid,
         inputs.states,
@@ -55,11 +65,12 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         enforce_q_limits=inputs.enforce_q_limits,
         distributed_slack=parameters.distributed_slack,
         tol=parameters.tolerance_pu,
-        lanes=not parameters.one_by_one,
+        kernel=kernel,
     )
     hours = result.base_outcome.size
     logger.info(
-        "n-1: %d hours, %d pairs, %d of them solved one by one",
+        "n-1 with the %s kernel: %d hours, %d pairs, %d of them solved one by one",
+        kernel,
         hours,
         hours * inputs.contingency_branch.size,
         int(result.solved_alone.sum()),

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bos_core.grid.islands import find_cut_offs
 from bos_core.grid.model import Grid, Snapshot, stack
+from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS, ONE_BY_ONE
 from bos_core.grid.power_flow import solve_hours
 from bos_core.objects.contracts import check
 from slots.n1_verification import batched_newton, full_newton
@@ -60,14 +61,37 @@ def test_two_independent_programs_agree(
     assert_same(mine, other)
 
 
+def test_the_compiled_extension_is_there() -> None:
+    assert INSTRUCTION_SETS, "no extension: install the package where a C++ compiler is"
+
+
+@pytest.mark.parametrize("kernel", KERNELS[:-1])
 @pytest.mark.parametrize("distributed", [False, True])
-def test_lanes_agree_with_one_by_one(spur_case: Callable[..., Case], distributed: bool) -> None:
-    grid, snapshot = spur_case(load=1.2)
+@pytest.mark.parametrize("load", [0.2, 1.2])
+def test_kernels_agree_with_one_by_one(
+    spur_case: Callable[..., Case], kernel: str, distributed: bool, load: float
+) -> None:
+    grid, snapshot = spur_case(load=load)
     inputs = inputs_of(grid, snapshot.block())
     assert_same(
-        batched(inputs, distributed_slack=distributed),
-        batched(inputs, distributed_slack=distributed, one_by_one=True),
+        batched(inputs, distributed_slack=distributed, kernel=kernel),
+        batched(inputs, distributed_slack=distributed, kernel=ONE_BY_ONE),
     )
+
+
+def test_kernels_with_one_rounding_have_the_same_bits(spur_case: Callable[..., Case]) -> None:
+    """AVX2 and AVX-512 both fuse multiply and add."""
+    grid, snapshot = spur_case(load=1.2)
+    inputs = inputs_of(grid, snapshot.block())
+    fused = [batched(inputs, kernel=kernel) for kernel in INSTRUCTION_SETS if kernel != "generic"]
+    for field in fields(Outputs):
+        for other in fused[1:]:
+            np.testing.assert_array_equal(getattr(fused[0], field.name), getattr(other, field.name))
+
+
+def test_unknown_kernel_is_named() -> None:
+    with pytest.raises(ValueError, match="this machine has no kernel abacus; it has: fastest"):
+        batched_newton.Parameters(kernel="abacus")
 
 
 def test_limits_change_the_answer_and_switches_are_counted(spur_case: Callable[..., Case]) -> None:
