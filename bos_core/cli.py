@@ -533,7 +533,8 @@ def doctor() -> None:
         )
     if not INSTRUCTION_SETS:
         what = "is not built: outages take several times longer with numba"
-        findings.append(Finding("extension", ("n1_native",), what, "install a C++ compiler, then pip install -e ."))
+        todo = "install a C++ compiler, then `pip install -e .`"
+        findings.append(Finding("extension", ("n1_native",), what, todo))
     out.print(
         listings.pairs(
             {
