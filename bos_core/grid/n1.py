@@ -15,7 +15,7 @@ import numpy as np
 
 from bos_core.grid.elimination import Elimination, Factors, eliminate, factorize
 from bos_core.grid.injections import BusInjections, bus_injections, hvdc_injections, sum_by_bus
-from bos_core.grid.islands import CutOffs, find_cut_offs
+from bos_core.grid.islands import find_cut_offs
 from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot
 from bos_core.grid.n1_cases import (
     CONVERGED,
@@ -106,12 +106,30 @@ class N1Result:
 
 
 @dataclass(frozen=True, eq=False)
+class _Contingencies:
+    """What outages do to the topology in any hour: the cases that cut the network, and the sides without slack."""
+
+    branch: IntArray
+    cutting: IntArray
+    far_side: list[IntArray]
+    loop: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
 class _Split:
-    """What the outages of a block do to the topology, by elimination position; see `Outages`."""
+    """What the outages of an hour cut off; see `Outages`.
+
+    case_of_dead, dead_bus: a case and a bus that is dead in it. slack_lost: (contingency,).
+    """
 
     outages: Outages
-    dead_buses: list[IntArray]
+    case_of_dead: IntArray
+    dead_bus: IntArray
     slack_lost: BoolArray
+
+    def dead_buses(self, case: int) -> IntArray:
+        """Return the buses that are dead in a case."""
+        return self.dead_bus[self.outages.dead_first[case] : self.outages.dead_last[case]]
 
 
 def verify_outages(
@@ -143,11 +161,11 @@ def verify_outages(
     """
     elimination = eliminate(grid.network)
     hours = states.vm_pu.shape[0]
-    cut_offs = find_cut_offs(grid.network)
+    contingencies = _contingencies(grid.network, contingency_branch)
     results = [
         _verify_hour(
-            grid, states.hour(h), contingency_branch, criteria, elimination, cut_offs,
-            enforce_q_limits, distributed_slack, tol, kernel,
+            grid, states.hour(h), contingencies, criteria, elimination, enforce_q_limits,
+            distributed_slack, tol, kernel,
         )
         for h in range(hours)
     ]  # fmt: skip
@@ -170,10 +188,9 @@ class _Hour:
 def _verify_hour(
     grid: Grid,
     snapshot: Snapshot,
-    contingency_branch: IntArray,
+    contingencies: _Contingencies,
     criteria: Criteria,
     elimination: Elimination,
-    cut_offs: CutOffs,
     enforce: bool,
     distributed: bool,
     tol: float,
@@ -189,10 +206,9 @@ def _verify_hour(
     _, _, balance, solved = newton_with_limits(
         pattern, g, b, state, control, slack, hour.factors, hour.room, tol, MAX_ITERATIONS, enforce
     )
-    cases = contingency_branch.size
-    split = _split(grid, contingency_branch, elimination, cut_offs, injections)
-    lost_load, lost_generation = _lost(grid, snapshot, split.dead_buses)
-    extremes = new_extremes(cases)
+    split = _split(grid, contingencies, elimination, injections)
+    lost_load, lost_generation = _lost(grid, snapshot, split)
+    extremes = new_extremes(contingencies.branch.size)
     if not solved:
         nothing = np.full(network.n_branch, np.nan), np.full(network.n_bus, np.nan)
         empty = new_list(0)
@@ -207,7 +223,7 @@ def _verify_hour(
     )  # fmt: skip
     found = _Findings(extremes, overloads, overloads.case.size, voltages, voltages.case.size)
     for case in left:
-        given_back = _stranded_hvdc(grid, snapshot, elimination, split.dead_buses[case])
+        given_back = _stranded_hvdc(grid, snapshot, elimination, split.dead_buses(case))
         _solve_alone(hour, split, int(case), given_back, monitor, tol, enforce, found)
     return _Hour(
         extremes,
@@ -317,53 +333,46 @@ def _solve_alone(
     )
 
 
+def _contingencies(network: Network, branch: IntArray) -> _Contingencies:
+    cut_offs = find_cut_offs(network)
+    cutting = np.flatnonzero(cut_offs.is_bridge[branch])
+    return _Contingencies(
+        branch.astype(np.int64),
+        cutting,
+        [cut_offs.far_side(int(k)) for k in branch[cutting]],
+        (network.from_bus == network.to_bus)[branch],
+    )
+
+
 def _split(
-    grid: Grid,
-    contingency_branch: IntArray,
-    elimination: Elimination,
-    cut_offs: CutOffs,
-    injections: BusInjections,
+    grid: Grid, contingencies: _Contingencies, elimination: Elimination, injections: BusInjections
 ) -> _Split:
     """Say what every outage cuts off and which outages must be solved alone."""
     network, hvdc = grid.network, grid.hvdc
-    cases = contingency_branch.size
-    dead_buses: list[IntArray] = []
-    slack_lost, alone = np.zeros(cases, bool), network.from_bus == network.to_bus
-    alone = alone[contingency_branch]
-    nobody = np.zeros(0, np.int64)
+    cases = contingencies.branch.size
+    dead_buses: list[IntArray] = [np.zeros(0, np.int64)]
+    slack_lost, alone = np.zeros(cases, bool), contingencies.loop.copy()
     mask = np.zeros(network.n_bus, bool)
-    for case, branch in enumerate(contingency_branch):
-        far = cut_offs.far_side(int(branch))
-        if far.size == 0:
-            dead_buses.append(nobody)
-            continue
-        controlled = far[injections.voltage_control[far]]
-        if 2 * far.size > network.n_bus and controlled.size:
-            mask[:] = True
-            slack_lost[case] = True
-        else:
-            mask[:] = False
+    for case, far in zip(contingencies.cutting, contingencies.far_side, strict=True):
+        slack_lost[case] = 2 * far.size > network.n_bus and bool(injections.voltage_control[far].any())
+        mask[:] = slack_lost[case]
         mask[far] = ~mask[far]
         dead_buses.append(np.flatnonzero(mask))
         stranded = mask[hvdc.from_bus] != mask[hvdc.to_bus]
         alone[case] |= slack_lost[case] or bool(stranded.any())
-    ends = np.cumsum([0, *(dead.size for dead in dead_buses)])
-    outages = Outages(
-        branch=contingency_branch.astype(np.int64),
-        dead_first=ends[:-1].astype(np.int64),
-        dead_last=ends[1:].astype(np.int64),
-        dead=elimination.position[np.concatenate([nobody, *dead_buses])],
-        alone=alone,
-    )
-    return _Split(outages, dead_buses, slack_lost)
+    size = np.zeros(cases, np.int64)
+    size[contingencies.cutting] = [dead.size for dead in dead_buses[1:]]
+    ends, dead_bus = np.cumsum(size), np.concatenate(dead_buses)
+    outages = Outages(contingencies.branch, ends - size, ends, elimination.position[dead_bus], alone)
+    return _Split(outages, np.repeat(np.arange(cases), size), dead_bus, slack_lost)
 
 
-def _lost(grid: Grid, snapshot: Snapshot, dead_buses: list[IntArray]) -> tuple[FloatArray, FloatArray]:
+def _lost(grid: Grid, snapshot: Snapshot, split: _Split) -> tuple[FloatArray, FloatArray]:
     """Return the load and the generation at the dead buses of every outage, MW, at scheduled powers.
 
     Storages and HVDC ends count as load while they draw power and as generation while they give it.
     """
-    n = grid.network.n_bus
+    n, cases = grid.network.n_bus, split.slack_lost.size
     from_mw, to_mw = hvdc_injections(grid.hvdc, snapshot.hvdc_p_mw)
     buses = (grid.units.bus, grid.storages.bus, grid.hvdc.from_bus, grid.hvdc.to_bus, grid.loads.bus)
     powers = (
@@ -373,10 +382,13 @@ def _lost(grid: Grid, snapshot: Snapshot, dead_buses: list[IntArray]) -> tuple[F
         to_mw,
         -snapshot.load_p_mw,
     )
-    given = sum(sum_by_bus(bus, np.maximum(p, 0.0), n) for bus, p in zip(buses, powers, strict=True))
-    drawn = sum(sum_by_bus(bus, np.maximum(-p, 0.0), n) for bus, p in zip(buses, powers, strict=True))
-    load = np.array([np.sum(np.asarray(drawn)[dead]) for dead in dead_buses], dtype=np.float64)
-    generation = np.array([np.sum(np.asarray(given)[dead]) for dead in dead_buses], dtype=np.float64)
+    given, drawn = np.zeros(n), np.zeros(n)
+    for bus, p in zip(buses, powers, strict=True):
+        given += sum_by_bus(bus, np.maximum(p, 0.0), n)
+        drawn += sum_by_bus(bus, np.maximum(-p, 0.0), n)
+    load, generation = np.zeros(cases), np.zeros(cases)
+    np.add.at(load, split.case_of_dead, drawn[split.dead_bus])
+    np.add.at(generation, split.case_of_dead, given[split.dead_bus])
     return load, generation
 
 
