@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -22,6 +23,7 @@ namespace bos {
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
 namespace avx512 {
 #define BOS_REGISTER 64
+#include "n1_vectors.inc"
 #include "n1_compensation.inc"
 #include "n1_lanes.inc"
 #undef BOS_REGISTER
@@ -31,6 +33,7 @@ namespace avx512 {
 #pragma GCC target("avx2,fma")
 namespace avx2 {
 #define BOS_REGISTER 32
+#include "n1_vectors.inc"
 #include "n1_compensation.inc"
 #include "n1_lanes.inc"
 #undef BOS_REGISTER
@@ -39,6 +42,7 @@ namespace avx2 {
 #endif
 namespace generic {
 #define BOS_REGISTER 16
+#include "n1_vectors.inc"
 #include "n1_compensation.inc"
 #include "n1_lanes.inc"
 #undef BOS_REGISTER
