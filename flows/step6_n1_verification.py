@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.access.criteria import criteria
-from bos_core.access.hourly import hourly_table
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import SeriesReader, read_states
@@ -122,16 +121,18 @@ def n1_tables(grid: Grid, outage: IntArray, hours: IntArray, outputs: Outputs) -
         "vm_pu": outputs.voltage_vm_pu,
     }
     base = result_table({"hour": hours, "outcome": outputs.base_outcome})
-    loading = [
-        hourly_table("branch.loading", int(h), grid.network.branch_id, outputs.base_loading[k : k + 1])
-        for k, h in enumerate(hours)
-    ]
+    branches = np.arange(grid.network.n_branch, dtype=np.int32)
+    loading = {
+        "hour": np.repeat(hours, branches.size),
+        "branch": np.tile(branches, hours.size),
+        "loading": outputs.base_loading.ravel(),
+    }
     return {
         "pairs": pairs,
         "overloads": result_table(overloads),
         "voltages": result_table(voltages),
         "base": base,
-        "base_loading": pa.concat_tables(loading),
+        "base_loading": result_table(loading),
     }
 
 

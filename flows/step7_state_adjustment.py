@@ -64,14 +64,16 @@ def failing_hours(run: StepRun) -> IntArray:
     diverged = results.table(trace, step, "pairs", ["hour"], [("outcome", "==", N1_DIVERGED)])
     found = [diverged["hour"].to_numpy()]
     found += [results.table(trace, step, name, ["hour"])["hour"].to_numpy() for name in ("overloads", "voltages")]
-    hours, _, loading = hourly_rows(results.table(trace, step, "base_loading"))
-    found.append(hours[_overloaded(loading, criteria(reader.grid()[0], reader.table)).any(axis=1)])
+    base = results.table(trace, step, "base_loading")
+    found.append(_overloads_before_any_outage(base, criteria(reader.grid()[0], reader.table))[0])
     return np.unique(np.concatenate(found))
 
 
-def _overloaded(loading: FloatArray, limits: Criteria) -> BoolArray:
-    """Return which base-case loadings, (hour, branch), are beyond their criterion; those of unrated ones are 0."""
-    return loading > limits.loading_max + CRITERION_TOLERANCE
+def _overloads_before_any_outage(base: pa.Table, limits: Criteria) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return hour, branch and loading of base cases beyond their criterion."""
+    hour, branch, loading = (base[name].to_numpy() for name in ("hour", "branch", "loading"))
+    beyond = loading > limits.loading_max[branch] + CRITERION_TOLERANCE  # nothing is beyond where it diverged
+    return hour[beyond], branch[beyond], loading[beyond]
 
 
 def verified_by(reader: ScenarioReader, trace_id: str) -> str:
@@ -143,15 +145,16 @@ def _violations(job: Job, reader: ScenarioReader, limits: Criteria, hours: IntAr
     overloads = results.table(trace, "n1_verification", "overloads", filters=wanted)
     voltages = results.table(trace, "n1_verification", "voltages", filters=wanted)
     base = results.table(trace, "n1_verification", "base_loading", filters=wanted)
-    loading = hourly_rows(base)[2]
-    base_hour, base_branch = np.nonzero(_overloaded(loading, limits))
+    base_hour, base_branch, base_loading = _overloads_before_any_outage(base, limits)
     return {
-        "overload_hour": np.concatenate([np.searchsorted(hours, overloads["hour"].to_numpy()), base_hour]),
+        "overload_hour": np.concatenate(
+            [np.searchsorted(hours, overloads["hour"].to_numpy()), np.searchsorted(hours, base_hour)]
+        ),
         "overload_outage": np.concatenate(
             [overloads["contingency"].to_numpy(), np.full(base_hour.size, _BASE_CASE)]
         ),
         "overload_branch": np.concatenate([overloads["branch"].to_numpy(), base_branch]),
-        "overload_loading": np.concatenate([overloads["loading"].to_numpy(), loading[base_hour, base_branch]]),
+        "overload_loading": np.concatenate([overloads["loading"].to_numpy(), base_loading]),
         "voltage_hour": np.searchsorted(hours, voltages["hour"].to_numpy()),
         "voltage_outage": voltages["contingency"].to_numpy(),
         "voltage_bus": voltages["bus"].to_numpy(),

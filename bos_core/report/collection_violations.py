@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bos_core.access.hourly import hourly_rows
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.report.data import DIVERGED
 from bos_core.report.run_sources import RunSources, renewed
@@ -96,13 +95,11 @@ def _base_overloads(sources: RunSources) -> Mapping[str, object] | None:
     table = verified(sources, "base_loading")
     if table is None:
         return None
-    network, limit = sources.grid.network, sources.limits.loading_max
-    hours, ids, loading = hourly_rows(table)
-    place = {str(i): k for k, i in enumerate(ids)}
-    loading = loading[:, [place[str(i)] for i in network.branch_id]]
-    hour, branch = np.nonzero(np.nan_to_num(loading) > limit + TOLERANCE)
-    none = np.full(hour.size, _NO_OUTAGE)
-    return _overloads(sources, (hours[hour], none, branch, loading[hour, branch]), limit)
+    limit = sources.limits.loading_max
+    hour, branch, loading = (table[name].to_numpy() for name in ("hour", "branch", "loading"))
+    beyond = loading > limit[branch] + TOLERANCE
+    none = np.full(np.count_nonzero(beyond), _NO_OUTAGE)
+    return _overloads(sources, (hour[beyond], none, branch[beyond], loading[beyond]), limit)
 
 
 def _voltages(
