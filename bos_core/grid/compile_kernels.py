@@ -11,7 +11,6 @@ import numpy as np
 
 from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.n1 import Criteria, verify_outages
-from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import Limits, ReactiveOptions, dispatch_block
 from bos_core.grid.power_flow import solve_hours
@@ -57,11 +56,7 @@ def main() -> None:
     low, high = np.full(network.n_bus, 0.9), np.full(network.n_bus, 1.1)
     loading = np.ones(network.n_branch)
     verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading))
-    dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), _solve)
-
-
-def _solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
-    return solve_from_power_flow(flow, hour, weights, 50)
+    dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
 
 
 if __name__ == "__main__":

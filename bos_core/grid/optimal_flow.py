@@ -12,7 +12,7 @@ current at both inner ends. Apparent power squared is the squared current times 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -143,7 +143,11 @@ class FlowWeights:
 
 @dataclass(frozen=True, eq=False)
 class FlowAnswer:
-    """What a solver returns; `solved` says whether the optimality conditions hold to its tolerance."""
+    """What a solver returns; `solved` says whether the optimality conditions hold to its tolerance.
+
+    `prices` of the balance equations and `multipliers` of the limits are the solver's own, to start from in the
+    next solve of the same network; empty where it has none.
+    """
 
     solved: bool
     iterations: int
@@ -156,6 +160,8 @@ class FlowAnswer:
     p: FloatArray
     balance_pu: float
     reason: str = ""
+    prices: FloatArray = field(default_factory=lambda: np.zeros(0))
+    multipliers: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 def sum_at(place: IntArray, values: FloatArray, size: int) -> FloatArray:

@@ -4,11 +4,15 @@ The matrix has one dense symmetric 4 x 4 block a bus and one a pair of neighbour
 (angle, magnitude, active price, reactive price). Eliminating whole buses keeps the pivots away from the zero
 diagonal of the multipliers, so that no regularization is needed; inside a block, 1 x 1 and 2 x 2 pivots are
 chosen by size (Bunch & Parlett 1971). The order of the buses is of minimum degree and found once a network.
+
+A matrix is one array (block, 16), row-major inside a block: first the diagonal blocks by bus, then, for every
+eliminated bus, the blocks of its row to the right of the diagonal. The factorization U' D U with D = inv(pivots)
+leaves U in their places.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,11 +22,11 @@ from scipy.sparse.linalg import splu
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
 
 BLOCK = 4
+AREA = BLOCK * BLOCK
 _PIVOT_SHARE = (1 + np.sqrt(17)) / 8
 
 
-@dataclass(frozen=True, eq=False)
-class BlockPattern:
+class BlockPattern(NamedTuple):
     """Elimination order and fill of a bus graph.
 
     Attributes
@@ -30,25 +34,30 @@ class BlockPattern:
     order : (bus,)
         Buses in order of elimination.
     first : (bus + 1,)
-        Start of each eliminated bus's column of blocks, by position in the order.
-    row : (block,)
-        Bus of each block.
-    first_target : (bus + 1,), target : (pair,)
-        For each pair (p, q <= p) of blocks of a column: the block that their product updates; -1 - bus for a
-        diagonal block.
+        Start of each eliminated bus's row of blocks, by position in the order; blocks are counted with the
+        diagonal ones before them.
+    column : (bus + block,)
+        Bus of each block's column.
+    target : (pair,)
+        For each eliminated bus and each pair (p, q >= p) of blocks of its row: the block that their product
+        updates.
     branch_block : (branch,)
         Block that couples the ends of a branch.
     branch_flipped : (branch,) bool as int
-        Whether that block's row is the from bus.
+        Whether that block's row is the to bus.
     """
 
     order: IntArray
     first: IntArray
-    row: IntArray
-    first_target: IntArray
+    column: IntArray
     target: IntArray
     branch_block: IntArray
     branch_flipped: IntArray
+
+    @property
+    def n_block(self) -> int:
+        """Number of blocks, diagonal ones included."""
+        return int(self.column.size)
 
 
 def block_pattern(n_bus: int, from_bus: IntArray, to_bus: IntArray) -> BlockPattern:
@@ -65,23 +74,17 @@ def block_pattern(n_bus: int, from_bus: IntArray, to_bus: IntArray) -> BlockPatt
             parent = min(later[k])
             later[parent] |= later[k] - {parent}
     columns = [sorted(item) for item in later]
-    first = np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
-    place = {(i, k): int(first[k]) + p for k, column in enumerate(columns) for p, i in enumerate(column)}
-    target: list[int] = []
-    first_target = np.zeros(n_bus + 1, np.int64)
-    for k, column in enumerate(columns):
-        for p, i in enumerate(column):
-            target += [place[i, j] for j in column[:p]]
-            target.append(-1 - int(order[i]))
-        first_target[k + 1] = len(target)
-    ranks = np.fromiter((i for column in columns for i in column), np.int64, int(first[-1]))
+    first = n_bus + np.concatenate([[0], np.cumsum([len(c) for c in columns])]).astype(np.int64)
+    place = {(k, i): int(first[k]) + p for k, column in enumerate(columns) for p, i in enumerate(column)}
+    place |= {(k, k): int(order[k]) for k in range(n_bus)}
+    target = [place[i, j] for column in columns for p, i in enumerate(column) for j in column[p:]]
+    ranks = np.fromiter((i for column in columns for i in column), np.int64, int(first[-1]) - n_bus)
     return BlockPattern(
         order=order,
         first=first,
-        row=order[ranks],
-        first_target=first_target,
+        column=np.concatenate([np.arange(n_bus), order[ranks]]),
         target=np.array(target, np.int64),
-        branch_block=np.array([place[b, a] for a, b in zip(low.tolist(), high.tolist(), strict=True)], np.int64),
+        branch_block=np.array([place[a, b] for a, b in zip(low.tolist(), high.tolist(), strict=True)], np.int64),
         branch_flipped=(rank[from_bus] > rank[to_bus]).astype(np.int64),
     )
 
@@ -96,7 +99,7 @@ def _minimum_degree(n_bus: int, from_bus: IntArray, to_bus: IntArray) -> IntArra
     return np.argsort(factor.perm_c).astype(np.int64)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _largest(a: FloatArray, done: BoolArray) -> tuple[int, int, int, float, float]:
     """Return where the largest diagonal and off-diagonal entries are among those not done, and their sizes."""
     r, i1, i2, diagonal, beside = -1, 0, 0, -1.0, 0.0
@@ -111,7 +114,7 @@ def _largest(a: FloatArray, done: BoolArray) -> tuple[int, int, int, float, floa
     return r, i1, i2, diagonal, beside
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def invert_block(a: FloatArray) -> int:
     """Replace a symmetric 4 x 4 block by its inverse; return how many eigenvalues are negative, -1 if singular."""
     done = np.zeros(BLOCK, np.bool_)
@@ -183,127 +186,113 @@ def _sweep_two(a: FloatArray, r: int, s: int, determinant: float) -> None:
     a[s, r] = -e_rs
 
 
-@njit(cache=True, inline="always")
-def _multiply(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """Set out = left right."""
-    for i in range(BLOCK):
-        for j in range(BLOCK):
-            total = 0.0
-            for m in range(BLOCK):
-                total += left[i, m] * right[m, j]
-            out[i, j] = total
-
-
-@njit(cache=True, inline="always")
-def _subtract_product(left: FloatArray, right: FloatArray, out: FloatArray) -> None:
-    """Subtract left right' from out."""
-    for i in range(BLOCK):
-        for j in range(BLOCK):
-            total = 0.0
-            for m in range(BLOCK):
-                total += left[i, m] * right[j, m]
-            out[i, j] -= total
-
-
-@njit(cache=True)
-def factorize(
-    order: IntArray,
-    first: IntArray,
-    row: IntArray,
-    first_target: IntArray,
-    target: IntArray,
-    diagonal: FloatArray,
-    beside: FloatArray,
-) -> int:
-    """Factorize in place; return the number of negative eigenvalues, -1 if a pivot block is singular.
-
-    Parameters
-    ----------
-    diagonal : (bus, 4, 4)
-        Replaced by the inverses of the pivots.
-    beside : (block, 4, 4)
-        Replaced by the factor.
-    """
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def factorize(pattern: BlockPattern, matrix: FloatArray) -> int:
+    """Factorize in place, (block, 16); return the number of negative eigenvalues, -1 if a pivot is singular."""
+    order, first, target = pattern.order, pattern.first, pattern.target
+    a = matrix
+    pivot = np.empty((BLOCK, BLOCK))
     negative = 0
-    widest = 0
+    at = 0
     for k in range(order.size):
-        widest = max(widest, first[k + 1] - first[k])
-    scaled = np.empty((widest, BLOCK, BLOCK))
-    for k in range(order.size):
-        pivot = diagonal[order[k]]
+        own = order[k]
+        for i in range(BLOCK):
+            for j in range(BLOCK):
+                pivot[i, j] = a[own, BLOCK * i + j]
         count = invert_block(pivot)
         if count < 0:
             return -1
         negative += count
-        begin, end = first[k], first[k + 1]
-        for p in range(begin, end):
-            _multiply(beside[p], pivot, scaled[p - begin])
-        at = first_target[k]
-        for p in range(begin, end):
-            for q in range(begin, p + 1):
-                place = target[at]
+        for i in range(BLOCK):
+            for j in range(BLOCK):
+                a[own, BLOCK * i + j] = pivot[i, j]
+        end = first[k + 1]
+        for p in range(first[k], end):
+            l00, l01, l02, l03 = _row_times_pivot(a, p, 0, own)
+            l10, l11, l12, l13 = _row_times_pivot(a, p, 1, own)
+            l20, l21, l22, l23 = _row_times_pivot(a, p, 2, own)
+            l30, l31, l32, l33 = _row_times_pivot(a, p, 3, own)
+            for q in range(p, end):
+                t = target[at]
                 at += 1
-                goal = diagonal[-1 - place] if place < 0 else beside[place]
-                _subtract_product(scaled[p - begin], beside[q], goal)
-        for p in range(begin, end):
-            beside[p] = scaled[p - begin]
+                for j in range(BLOCK):
+                    u0, u1, u2, u3 = a[q, j], a[q, 4 + j], a[q, 8 + j], a[q, 12 + j]
+                    a[t, j] -= l00 * u0 + l01 * u1 + l02 * u2 + l03 * u3
+                    a[t, 4 + j] -= l10 * u0 + l11 * u1 + l12 * u2 + l13 * u3
+                    a[t, 8 + j] -= l20 * u0 + l21 * u1 + l22 * u2 + l23 * u3
+                    a[t, 12 + j] -= l30 * u0 + l31 * u1 + l32 * u2 + l33 * u3
     return negative
 
 
-@njit(cache=True)
-def solve_blocks(
-    order: IntArray, first: IntArray, row: IntArray, diagonal: FloatArray, beside: FloatArray, x: FloatArray
-) -> None:
+@njit(cache=True, inline="always")
+def _row_times_pivot(a: FloatArray, p: int, i: int, own: int) -> tuple[float, float, float, float]:
+    """Return a row of (block p)' times the inverted pivot of a bus."""
+    u0, u1, u2, u3 = a[p, i], a[p, 4 + i], a[p, 8 + i], a[p, 12 + i]
+    return (
+        u0 * a[own, 0] + u1 * a[own, 4] + u2 * a[own, 8] + u3 * a[own, 12],
+        u0 * a[own, 1] + u1 * a[own, 5] + u2 * a[own, 9] + u3 * a[own, 13],
+        u0 * a[own, 2] + u1 * a[own, 6] + u2 * a[own, 10] + u3 * a[own, 14],
+        u0 * a[own, 3] + u1 * a[own, 7] + u2 * a[own, 11] + u3 * a[own, 15],
+    )
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def solve_blocks(pattern: BlockPattern, factor: FloatArray, x: FloatArray) -> None:
     """Solve in place with a factorization; `x` has the shape (bus, 4)."""
+    order, first, column, a = pattern.order, pattern.first, pattern.column, factor
     for k in range(order.size):
-        own = x[order[k]]
+        b = order[k]
+        x0, x1, x2, x3 = x[b, 0], x[b, 1], x[b, 2], x[b, 3]
+        y0 = a[b, 0] * x0 + a[b, 1] * x1 + a[b, 2] * x2 + a[b, 3] * x3
+        y1 = a[b, 4] * x0 + a[b, 5] * x1 + a[b, 6] * x2 + a[b, 7] * x3
+        y2 = a[b, 8] * x0 + a[b, 9] * x1 + a[b, 10] * x2 + a[b, 11] * x3
+        y3 = a[b, 12] * x0 + a[b, 13] * x1 + a[b, 14] * x2 + a[b, 15] * x3
+        x[b, 0], x[b, 1], x[b, 2], x[b, 3] = y0, y1, y2, y3
         for p in range(first[k], first[k + 1]):
-            other = x[row[p]]
-            for i in range(BLOCK):
-                for j in range(BLOCK):
-                    other[i] -= beside[p, i, j] * own[j]
-    product = np.empty(BLOCK)
+            c = column[p]
+            x[c, 0] -= a[p, 0] * y0 + a[p, 4] * y1 + a[p, 8] * y2 + a[p, 12] * y3
+            x[c, 1] -= a[p, 1] * y0 + a[p, 5] * y1 + a[p, 9] * y2 + a[p, 13] * y3
+            x[c, 2] -= a[p, 2] * y0 + a[p, 6] * y1 + a[p, 10] * y2 + a[p, 14] * y3
+            x[c, 3] -= a[p, 3] * y0 + a[p, 7] * y1 + a[p, 11] * y2 + a[p, 15] * y3
     for k in range(order.size - 1, -1, -1):
-        own = x[order[k]]
-        for i in range(BLOCK):
-            total = 0.0
-            for j in range(BLOCK):
-                total += diagonal[order[k], i, j] * own[j]
-            product[i] = total
-        for i in range(BLOCK):
-            own[i] = product[i]
+        b = order[k]
+        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
         for p in range(first[k], first[k + 1]):
-            other = x[row[p]]
-            for i in range(BLOCK):
-                for j in range(BLOCK):
-                    own[i] -= beside[p, j, i] * other[j]
+            c = column[p]
+            x0, x1, x2, x3 = x[c, 0], x[c, 1], x[c, 2], x[c, 3]
+            s0 += a[p, 0] * x0 + a[p, 1] * x1 + a[p, 2] * x2 + a[p, 3] * x3
+            s1 += a[p, 4] * x0 + a[p, 5] * x1 + a[p, 6] * x2 + a[p, 7] * x3
+            s2 += a[p, 8] * x0 + a[p, 9] * x1 + a[p, 10] * x2 + a[p, 11] * x3
+            s3 += a[p, 12] * x0 + a[p, 13] * x1 + a[p, 14] * x2 + a[p, 15] * x3
+        x[b, 0] -= a[b, 0] * s0 + a[b, 1] * s1 + a[b, 2] * s2 + a[b, 3] * s3
+        x[b, 1] -= a[b, 4] * s0 + a[b, 5] * s1 + a[b, 6] * s2 + a[b, 7] * s3
+        x[b, 2] -= a[b, 8] * s0 + a[b, 9] * s1 + a[b, 10] * s2 + a[b, 11] * s3
+        x[b, 3] -= a[b, 12] * s0 + a[b, 13] * s1 + a[b, 14] * s2 + a[b, 15] * s3
 
 
-@njit(cache=True)
-def multiply_blocks(
-    from_bus: IntArray,
-    to_bus: IntArray,
-    branch_block: IntArray,
-    branch_flipped: IntArray,
-    diagonal: FloatArray,
-    beside: FloatArray,
-    x: FloatArray,
-) -> FloatArray:
-    """Return matrix times `x` (bus, 4), before factorization; each neighbour pair must be counted once."""
-    y = np.zeros_like(x)
-    for b in range(x.shape[0]):
-        for i in range(BLOCK):
-            for j in range(BLOCK):
-                y[b, i] += diagonal[b, i, j] * x[b, j]
-    seen = np.zeros(beside.shape[0], np.bool_)
-    for k in range(from_bus.size):
-        p = branch_block[k]
-        if seen[p]:
-            continue
-        seen[p] = True
-        r, c = (from_bus[k], to_bus[k]) if branch_flipped[k] else (to_bus[k], from_bus[k])
-        for i in range(BLOCK):
-            for j in range(BLOCK):
-                y[r, i] += beside[p, i, j] * x[c, j]
-                y[c, j] += beside[p, i, j] * x[r, i]
-    return y
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def subtract_product(pattern: BlockPattern, matrix: FloatArray, x: FloatArray, y: FloatArray) -> None:
+    """Subtract the matrix, before factorization, times `x` (bus, 4) from `y`."""
+    order, first, column, a = pattern.order, pattern.first, pattern.column, matrix
+    for k in range(order.size):
+        b = order[k]
+        x0, x1, x2, x3 = x[b, 0], x[b, 1], x[b, 2], x[b, 3]
+        s0 = a[b, 0] * x0 + a[b, 1] * x1 + a[b, 2] * x2 + a[b, 3] * x3
+        s1 = a[b, 4] * x0 + a[b, 5] * x1 + a[b, 6] * x2 + a[b, 7] * x3
+        s2 = a[b, 8] * x0 + a[b, 9] * x1 + a[b, 10] * x2 + a[b, 11] * x3
+        s3 = a[b, 12] * x0 + a[b, 13] * x1 + a[b, 14] * x2 + a[b, 15] * x3
+        for p in range(first[k], first[k + 1]):
+            c = column[p]
+            z0, z1, z2, z3 = x[c, 0], x[c, 1], x[c, 2], x[c, 3]
+            s0 += a[p, 0] * z0 + a[p, 1] * z1 + a[p, 2] * z2 + a[p, 3] * z3
+            s1 += a[p, 4] * z0 + a[p, 5] * z1 + a[p, 6] * z2 + a[p, 7] * z3
+            s2 += a[p, 8] * z0 + a[p, 9] * z1 + a[p, 10] * z2 + a[p, 11] * z3
+            s3 += a[p, 12] * z0 + a[p, 13] * z1 + a[p, 14] * z2 + a[p, 15] * z3
+            y[c, 0] -= a[p, 0] * x0 + a[p, 4] * x1 + a[p, 8] * x2 + a[p, 12] * x3
+            y[c, 1] -= a[p, 1] * x0 + a[p, 5] * x1 + a[p, 9] * x2 + a[p, 13] * x3
+            y[c, 2] -= a[p, 2] * x0 + a[p, 6] * x1 + a[p, 10] * x2 + a[p, 14] * x3
+            y[c, 3] -= a[p, 3] * x0 + a[p, 7] * x1 + a[p, 11] * x2 + a[p, 15] * x3
+        y[b, 0] -= s0
+        y[b, 1] -= s1
+        y[b, 2] -= s2
+        y[b, 3] -= s3

@@ -1,290 +1,46 @@
 """Branch kernels of the optimal flow: values, and second-order blocks for the interior-point method.
 
-Local variables of a branch, in this order: va_from, vm_from, va_to, vm_to, inverse ratio.
+Local variables of a branch, in this order: va_from, vm_from, va_to, vm_to, inverse ratio. Every branch quantity is
+a form in theta = va_from - va_to, u = ratio vm_from and vt = vm_to (see `bos_core.grid.optimal_flow`).
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
+from bos_core.grid.optimal_flow_blocks import BlockPattern
 
 LOCAL = 5
 
 
-@njit(cache=True)
-def _form(
-    c: FloatArray, u: float, vt: float, cosine: float, sine: float, first: FloatArray, second: FloatArray
-) -> float:
-    """Value of c0 u^2 + c1 vt^2 + u vt (A cos + B sin); derivatives by (theta, u, vt)."""
-    wave = c[2] * cosine + c[3] * sine
-    turned = c[3] * cosine - c[2] * sine
-    first[0] = u * vt * turned
-    first[1] = 2 * c[0] * u + vt * wave
-    first[2] = 2 * c[1] * vt + u * wave
-    second[0, 0] = -u * vt * wave
-    second[0, 1] = second[1, 0] = vt * turned
-    second[0, 2] = second[2, 0] = u * turned
-    second[1, 1] = 2 * c[0]
-    second[2, 2] = 2 * c[1]
-    second[1, 2] = second[2, 1] = wave
-    value: float = c[0] * u * u + c[1] * vt * vt + u * vt * wave
-    return value
+class Branches(NamedTuple):
+    """The branches of one hour and their flow limits; what the compiled functions take.
 
-
-@njit(cache=True)
-def _widen(ratio: float, vf: float, first: FloatArray, gradient: FloatArray) -> None:
-    """Turn derivatives by (theta, u, vt) into those by the local variables."""
-    gradient[0] = first[0]
-    gradient[1] = ratio * first[1]
-    gradient[2] = -first[0]
-    gradient[3] = first[2]
-    gradient[4] = vf * first[1]
-
-
-@njit(cache=True)
-def _widen_second(
-    ratio: float, vf: float, first: FloatArray, second: FloatArray, weight: float, hessian: FloatArray
-) -> None:
-    """Add weight times the second derivatives by the local variables."""
-    outer = np.zeros((3, LOCAL))
-    outer[0, 0], outer[0, 2] = 1.0, -1.0
-    outer[1, 1], outer[1, 4] = ratio, vf
-    outer[2, 3] = 1.0
-    half = np.zeros((3, LOCAL))
-    for i in range(3):
-        for j in range(LOCAL):
-            half[i, j] = second[i, 0] * outer[0, j] + second[i, 1] * outer[1, j] + second[i, 2] * outer[2, j]
-    for i in range(LOCAL):
-        for j in range(LOCAL):
-            total = outer[0, i] * half[0, j] + outer[1, i] * half[1, j] + outer[2, i] * half[2, j]
-            hessian[i, j] += weight * total
-    hessian[1, 4] += weight * first[1]
-    hessian[4, 1] += weight * first[1]
-
-
-@njit(cache=True)
-def _scale(
-    at_from: bool, apparent: bool, ratio: float, vf: float, vt: float, gradient: FloatArray, hessian: FloatArray
-) -> float:
-    """Factor that turns a squared inner current into the limited quantity, with its derivatives."""
-    gradient[:] = 0.0
-    hessian[:, :] = 0.0
-    if at_from and apparent:
-        gradient[1], gradient[4] = 2 * ratio * ratio * vf, 2 * ratio * vf * vf
-        hessian[1, 1], hessian[4, 4] = 2 * ratio * ratio, 2 * vf * vf
-        hessian[1, 4] = hessian[4, 1] = 4 * ratio * vf
-        return ratio * ratio * vf * vf
-    if at_from:
-        gradient[4], hessian[4, 4] = 2 * ratio, 2.0
-        return ratio * ratio
-    if apparent:
-        gradient[3], hessian[3, 3] = 2 * vt, 2.0
-        return vt * vt
-    return 1.0
-
-
-@njit(cache=True)
-def evaluate_branches(
-    from_bus: IntArray,
-    to_bus: IntArray,
-    coefficient: FloatArray,
-    ratio: FloatArray,
-    vm: FloatArray,
-    va: FloatArray,
-    p: FloatArray,
-    q: FloatArray,
-    limit: FloatArray,
-    apparent: bool,
-    excess: FloatArray,
-    slope: FloatArray,
-) -> None:
-    """Add branch powers to the bus sums `p` and `q`; fill (flow / limit)^2 - 1 and its derivatives.
-
-    Parameters
+    Attributes
     ----------
-    limit, excess : (branch, 2)
-        Both ends; unlimited ends are left alone.
-    slope : (branch, 2, 5)
+    coefficient : (branch, 6, 4)
+    tap : (branch,)
+        Position of each branch's ratio variable, -1 where its ratio is held.
+    limit_branch, limit_end : (limit,)
+        Branch and end (0 = from) of each flow limit.
+    limit_square : (limit,)
+        The limits squared.
+    apparent : bool
+        Limits are apparent powers instead of currents.
     """
-    first, gradient = np.empty(3), np.empty(LOCAL)
-    second, hessian = np.empty((3, 3)), np.empty((LOCAL, LOCAL))
-    scale_gradient = np.empty(LOCAL)
-    for k in range(from_bus.size):
-        i, j = from_bus[k], to_bus[k]
-        theta = va[i] - va[j]
-        cosine, sine = np.cos(theta), np.sin(theta)
-        u, vt = ratio[k] * vm[i], vm[j]
-        c = coefficient[k]
-        uu, tt, ut = u * u, vt * vt, u * vt
-        p[i] += c[0, 0] * uu + c[0, 1] * tt + ut * (c[0, 2] * cosine + c[0, 3] * sine)
-        q[i] += c[1, 0] * uu + c[1, 1] * tt + ut * (c[1, 2] * cosine + c[1, 3] * sine)
-        p[j] += c[2, 0] * uu + c[2, 1] * tt + ut * (c[2, 2] * cosine + c[2, 3] * sine)
-        q[j] += c[3, 0] * uu + c[3, 1] * tt + ut * (c[3, 2] * cosine + c[3, 3] * sine)
-        for end in range(2):
-            if not np.isfinite(limit[k, end]):
-                continue
-            value = _form(c[4 + end], u, vt, cosine, sine, first, second)
-            _widen(ratio[k], vm[i], first, gradient)
-            scale = _scale(end == 0, apparent, ratio[k], vm[i], vt, scale_gradient, hessian)
-            over = 1.0 / limit[k, end] ** 2
-            excess[k, end] = value * scale * over - 1.0
-            for a in range(LOCAL):
-                slope[k, end, a] = (gradient[a] * scale + value * scale_gradient[a]) * over
 
-
-@njit(cache=True)
-def assemble_branches(
-    from_bus: IntArray,
-    to_bus: IntArray,
-    coefficient: FloatArray,
-    ratio: FloatArray,
-    tap: IntArray,
-    vm: FloatArray,
-    va: FloatArray,
-    price_p: FloatArray,
-    price_q: FloatArray,
-    limit: FloatArray,
-    apparent: bool,
-    multiplier: FloatArray,
-    curvature: FloatArray,
-    reference: int,
-    hessian_out: FloatArray,
-    jacobian_out: FloatArray,
-) -> None:
-    """Fill the local Hessian (branch, 5, 5) and the Jacobian of (p_from, q_from, p_to, q_to), (branch, 4, 5).
-
-    `multiplier` and `curvature`, (branch, 2), belong to the flow limits: the Hessian gets multiplier times second
-    derivative plus curvature times the outer product of the slope. The reference angle's entries are zero, and so
-    are those of the ratio where `tap` is -1.
-    """
-    first, gradient, scale_gradient = np.empty(3), np.empty(LOCAL), np.empty(LOCAL)
-    second, scale_hessian = np.empty((3, 3)), np.empty((LOCAL, LOCAL))
-    summed = np.empty(4)
-    prices = np.empty(4)
-    for k in range(from_bus.size):
-        i, j = from_bus[k], to_bus[k]
-        theta = va[i] - va[j]
-        cosine, sine = np.cos(theta), np.sin(theta)
-        vf, vt, a = vm[i], vm[j], ratio[k]
-        u = a * vf
-        hessian, jacobian = hessian_out[k], jacobian_out[k]
-        hessian[:, :] = 0.0
-        prices[0], prices[1], prices[2], prices[3] = price_p[i], price_q[i], price_p[j], price_q[j]
-        for n in range(4):
-            summed[n] = 0.0
-            for m in range(4):
-                summed[n] += prices[m] * coefficient[k, m, n]
-        for m in range(4):
-            _form(coefficient[k, m], u, vt, cosine, sine, first, second)
-            _widen(a, vf, first, jacobian[m])
-        _form(summed, u, vt, cosine, sine, first, second)
-        _widen_second(a, vf, first, second, 1.0, hessian)
-        for end in range(2):
-            if not np.isfinite(limit[k, end]):
-                continue
-            over = 1.0 / limit[k, end] ** 2
-            weight = multiplier[k, end] * over
-            value = _form(coefficient[k, 4 + end], u, vt, cosine, sine, first, second)
-            _widen(a, vf, first, gradient)
-            scale = _scale(end == 0, apparent, a, vf, vt, scale_gradient, scale_hessian)
-            _widen_second(a, vf, first, second, weight * scale, hessian)
-            for m in range(LOCAL):
-                own = gradient[m] * scale + value * scale_gradient[m]
-                for n in range(LOCAL):
-                    other = gradient[n] * scale + value * scale_gradient[n]
-                    hessian[m, n] += (
-                        weight
-                        * (
-                            gradient[m] * scale_gradient[n]
-                            + scale_gradient[m] * gradient[n]
-                            + value * scale_hessian[m, n]
-                        )
-                        + curvature[k, end] * own * other * over * over
-                    )
-        if tap[k] < 0:
-            _clear(hessian, jacobian, 4)
-        if i == reference:
-            _clear(hessian, jacobian, 0)
-        if j == reference:
-            _clear(hessian, jacobian, 2)
-
-
-@njit(cache=True)
-def _clear(hessian: FloatArray, jacobian: FloatArray, variable: int) -> None:
-    hessian[variable, :] = 0.0
-    hessian[:, variable] = 0.0
-    jacobian[:, variable] = 0.0
-
-
-@njit(cache=True)
-def fill_blocks(
-    from_bus: IntArray,
-    to_bus: IntArray,
-    tap: IntArray,
-    tap_diagonal: FloatArray,
-    branch_block: IntArray,
-    branch_flipped: IntArray,
-    hessian: FloatArray,
-    jacobian: FloatArray,
-    diagonal: FloatArray,
-    beside: FloatArray,
-    tap_row: FloatArray,
-    tap_pivot: FloatArray,
-) -> int:
-    """Add the branches to the block matrix and eliminate the ratios; return the number of negative ratio pivots.
-
-    Bus unknowns: (angle, magnitude, active price, reactive price). `tap_row` (tap, 8) holds the coupling of a
-    ratio to the unknowns of its from and to bus, `tap_pivot` (tap,) its pivot.
-    """
-    whole = np.empty((9, 9))
-    where = np.array([0, 1, 4, 5, 8])
-    rows = np.array([2, 3, 6, 7])
-    negative = 0
-    for k in range(from_bus.size):
-        whole[:, :] = 0.0
-        for m in range(LOCAL):
-            for n in range(LOCAL):
-                whole[where[m], where[n]] = hessian[k, m, n]
-            for n in range(4):
-                whole[where[m], rows[n]] = jacobian[k, n, m]
-                whole[rows[n], where[m]] = jacobian[k, n, m]
-        if tap[k] >= 0:
-            pivot = whole[8, 8] + tap_diagonal[tap[k]]
-            tap_pivot[tap[k]] = pivot
-            negative += pivot <= 0.0
-            for m in range(8):
-                tap_row[tap[k], m] = whole[8, m]
-                for n in range(8):
-                    whole[m, n] -= whole[m, 8] * whole[8, n] / pivot
-        i, j, block = from_bus[k], to_bus[k], branch_block[k]
-        for m in range(4):
-            for n in range(4):
-                diagonal[i, m, n] += whole[m, n]
-                diagonal[j, m, n] += whole[4 + m, 4 + n]
-                beside[block, m, n] += whole[m, 4 + n] if branch_flipped[k] else whole[4 + m, n]
-    return negative
-
-
-@njit(cache=True)
-def gather(
-    from_bus: IntArray,
-    to_bus: IntArray,
-    tap: IntArray,
-    local: FloatArray,
-    va: FloatArray,
-    vm: FloatArray,
-    ratio: FloatArray,
-) -> None:
-    """Add local derivatives (branch, 5) to those by angles, magnitudes and ratios."""
-    for k in range(from_bus.size):
-        va[from_bus[k]] += local[k, 0]
-        vm[from_bus[k]] += local[k, 1]
-        va[to_bus[k]] += local[k, 2]
-        vm[to_bus[k]] += local[k, 3]
-        if tap[k] >= 0:
-            ratio[tap[k]] += local[k, 4]
+    from_bus: IntArray
+    to_bus: IntArray
+    coefficient: FloatArray
+    tap: IntArray
+    limit_branch: IntArray
+    limit_end: IntArray
+    limit_square: FloatArray
+    apparent: bool
 
 
 def tap_of_branch(n_branch: int, tap_branch: IntArray, movable: BoolArray) -> IntArray:
@@ -292,3 +48,282 @@ def tap_of_branch(n_branch: int, tap_branch: IntArray, movable: BoolArray) -> In
     position = np.full(n_branch, -1)
     position[tap_branch[movable]] = np.flatnonzero(movable)
     return position
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def evaluate_branches(
+    branches: Branches,
+    ratio: FloatArray,
+    vm: FloatArray,
+    va: FloatArray,
+    p: FloatArray,
+    q: FloatArray,
+    turn: FloatArray,
+    excess: FloatArray,
+) -> None:
+    """Add branch powers to the bus sums `p` and `q`; fill cosines and sines, and (flow / limit)^2 - 1.
+
+    Parameters
+    ----------
+    ratio : (branch,)
+        Inverse ratios.
+    turn : (branch, 2)
+    excess : (limit,)
+    """
+    c = branches.coefficient
+    for k in range(branches.from_bus.size):
+        i, j = branches.from_bus[k], branches.to_bus[k]
+        theta = va[i] - va[j]
+        cosine, sine = np.cos(theta), np.sin(theta)
+        turn[k, 0], turn[k, 1] = cosine, sine
+        u, vt = ratio[k] * vm[i], vm[j]
+        uu, tt, utc, uts = u * u, vt * vt, u * vt * cosine, u * vt * sine
+        p[i] += c[k, 0, 0] * uu + c[k, 0, 1] * tt + c[k, 0, 2] * utc + c[k, 0, 3] * uts
+        q[i] += c[k, 1, 0] * uu + c[k, 1, 1] * tt + c[k, 1, 2] * utc + c[k, 1, 3] * uts
+        p[j] += c[k, 2, 0] * uu + c[k, 2, 1] * tt + c[k, 2, 2] * utc + c[k, 2, 3] * uts
+        q[j] += c[k, 3, 0] * uu + c[k, 3, 1] * tt + c[k, 3, 2] * utc + c[k, 3, 3] * uts
+    for m in range(branches.limit_branch.size):
+        k, end = branches.limit_branch[m], branches.limit_end[m]
+        vf, vt, a = vm[branches.from_bus[k]], vm[branches.to_bus[k]], ratio[k]
+        u, r = a * vf, 4 + end
+        wave = c[k, r, 2] * turn[k, 0] + c[k, r, 3] * turn[k, 1]
+        value = c[k, r, 0] * u * u + c[k, r, 1] * vt * vt + u * vt * wave
+        excess[m] = value * _outer(end, branches.apparent, a, vf, vt) / branches.limit_square[m] - 1.0
+
+
+@njit(cache=True, inline="always")
+def _outer(end: int, apparent: bool, ratio: float, vf: float, vt: float) -> float:
+    """Factor that turns a squared inner current into the limited quantity."""
+    if end == 0:
+        return ratio * ratio * vf * vf if apparent else ratio * ratio
+    return vt * vt if apparent else 1.0
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def differentiate_branches(
+    branches: Branches,
+    ratio: FloatArray,
+    vm: FloatArray,
+    turn: FloatArray,
+    price_p: FloatArray,
+    price_q: FloatArray,
+    hessian: FloatArray,
+    jacobian: FloatArray,
+) -> None:
+    """Fill the local Hessians of prices x powers and the Jacobians of (p_from, q_from, p_to, q_to).
+
+    Parameters
+    ----------
+    hessian : (branch, 5, 5)
+        Upper triangles, here and wherever local Hessians are.
+    jacobian : (branch, 4, 5)
+    """
+    c = branches.coefficient
+    for k in range(branches.from_bus.size):
+        i, j = branches.from_bus[k], branches.to_bus[k]
+        vf, vt, a = vm[i], vm[j], ratio[k]
+        u = a * vf
+        cosine, sine = turn[k, 0], turn[k, 1]
+        s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
+        for m in range(4):
+            c0, c1, c2, c3 = c[k, m, 0], c[k, m, 1], c[k, m, 2], c[k, m, 3]
+            wave, turned = c2 * cosine + c3 * sine, c3 * cosine - c2 * sine
+            by_u = 2 * c0 * u + vt * wave
+            jacobian[k, m, 0], jacobian[k, m, 2] = u * vt * turned, -u * vt * turned
+            jacobian[k, m, 1], jacobian[k, m, 4] = a * by_u, vf * by_u
+            jacobian[k, m, 3] = 2 * c1 * vt + u * wave
+            bus = i if m < 2 else j
+            price = price_q[bus] if m % 2 else price_p[bus]
+            s0, s1, s2, s3 = s0 + price * c0, s1 + price * c1, s2 + price * c2, s3 + price * c3
+        h = hessian[k]
+        for m in range(LOCAL):
+            for n in range(LOCAL):
+                h[m, n] = 0.0
+        _add_curvature(h, s0, s1, s2, s3, a, vf, vt, cosine, sine, 1.0)
+
+
+@njit(cache=True, inline="always")
+def _add_curvature(
+    h: FloatArray,
+    c0: float,
+    c1: float,
+    c2: float,
+    c3: float,
+    a: float,
+    vf: float,
+    vt: float,
+    cosine: float,
+    sine: float,
+    weight: float,
+) -> None:
+    """Add weight times the second derivatives of a form by the local variables, upper triangle."""
+    u = a * vf
+    wave, turned = weight * (c2 * cosine + c3 * sine), weight * (c3 * cosine - c2 * sine)
+    tt, tu, tv, uu = -u * vt * wave, vt * turned, u * turned, 2 * weight * c0
+    mixed = 2 * u * uu + vt * wave
+    h[0, 0] += tt
+    h[0, 1] += a * tu
+    h[0, 2] -= tt
+    h[0, 3] += tv
+    h[0, 4] += vf * tu
+    h[1, 1] += a * a * uu
+    h[1, 2] -= a * tu
+    h[1, 3] += a * wave
+    h[1, 4] += mixed
+    h[2, 2] += tt
+    h[2, 3] -= tv
+    h[2, 4] -= vf * tu
+    h[3, 3] += 2 * weight * c1
+    h[3, 4] += vf * wave
+    h[4, 4] += vf * vf * uu
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def differentiate_limits(
+    branches: Branches, ratio: FloatArray, vm: FloatArray, turn: FloatArray, slope: FloatArray
+) -> None:
+    """Fill the derivatives of (flow / limit)^2 by the local variables, (limit, 5)."""
+    c = branches.coefficient
+    for m in range(branches.limit_branch.size):
+        k, end = branches.limit_branch[m], branches.limit_end[m]
+        vf, vt, a = vm[branches.from_bus[k]], vm[branches.to_bus[k]], ratio[k]
+        u, r, s = a * vf, 4 + end, slope[m]
+        wave = c[k, r, 2] * turn[k, 0] + c[k, r, 3] * turn[k, 1]
+        turned = c[k, r, 3] * turn[k, 0] - c[k, r, 2] * turn[k, 1]
+        value = c[k, r, 0] * u * u + c[k, r, 1] * vt * vt + u * vt * wave
+        over = 1.0 / branches.limit_square[m]
+        outer = over * _outer(end, branches.apparent, a, vf, vt)
+        by_u = outer * (2 * c[k, r, 0] * u + vt * wave)
+        s[0], s[2] = outer * u * vt * turned, -outer * u * vt * turned
+        s[1], s[4] = a * by_u, vf * by_u
+        s[3] = outer * (2 * c[k, r, 1] * vt + u * wave)
+        if end == 0:
+            s[4] += 2 * value * outer / a
+            if branches.apparent:
+                s[1] += 2 * value * outer / vf
+        elif branches.apparent:
+            s[3] += 2 * value * outer / vt
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def add_limit_curvature(
+    branches: Branches,
+    ratio: FloatArray,
+    vm: FloatArray,
+    turn: FloatArray,
+    slope: FloatArray,
+    multiplier: FloatArray,
+    curvature: FloatArray,
+    hessian: FloatArray,
+) -> None:
+    """Add to the local Hessians what the flow limits contribute.
+
+    That is multiplier times second derivative plus curvature times the outer product of the slope; `multiplier`
+    and `curvature` are (limit,).
+    """
+    c = branches.coefficient
+    inner, outer = np.empty(LOCAL), np.empty(LOCAL)
+    for m in range(branches.limit_branch.size):
+        k, end = branches.limit_branch[m], branches.limit_end[m]
+        vf, vt, a = vm[branches.from_bus[k]], vm[branches.to_bus[k]], ratio[k]
+        u, r, h, s = a * vf, 4 + end, hessian[k], slope[m]
+        weight = multiplier[m] / branches.limit_square[m]
+        scale = _outer(end, branches.apparent, a, vf, vt)
+        _add_curvature(
+            h, c[k, r, 0], c[k, r, 1], c[k, r, 2], c[k, r, 3], a, vf, vt, turn[k, 0], turn[k, 1], weight * scale
+        )
+        wave = c[k, r, 2] * turn[k, 0] + c[k, r, 3] * turn[k, 1]
+        value = c[k, r, 0] * u * u + c[k, r, 1] * vt * vt + u * vt * wave
+        # the product rule: inner current times outer factor
+        for i in range(LOCAL):
+            outer[i] = 0.0
+        if end == 0:
+            outer[4] = 2 * scale / a
+            h[4, 4] += weight * value * 2 * scale / (a * a)
+            if branches.apparent:
+                outer[1] = 2 * scale / vf
+                h[1, 1] += weight * value * 2 * scale / (vf * vf)
+                h[1, 4] += weight * value * 4 * scale / (a * vf)
+        elif branches.apparent:
+            outer[3] = 2 * vt
+            h[3, 3] += weight * value * 2
+        for i in range(LOCAL):
+            inner[i] = (s[i] * branches.limit_square[m] - value * outer[i]) / scale
+        for i in range(LOCAL):
+            for j in range(i, LOCAL):
+                h[i, j] += weight * (inner[i] * outer[j] + outer[i] * inner[j]) + curvature[m] * s[i] * s[j]
+
+
+@njit(cache=True, error_model="numpy")
+def hold_angle(branches: Branches, bus: int, hessian: FloatArray, jacobian: FloatArray) -> None:
+    """Clear the local derivatives by the angle of a bus."""
+    for k in range(branches.from_bus.size):
+        for local, end in ((0, branches.from_bus[k]), (2, branches.to_bus[k])):
+            if end == bus:
+                hessian[k, local, :] = 0.0
+                hessian[k, :, local] = 0.0
+                jacobian[k, :, local] = 0.0
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def fill_blocks(
+    branches: Branches,
+    tap_diagonal: FloatArray,
+    pattern: BlockPattern,
+    hessian: FloatArray,
+    jacobian: FloatArray,
+    matrix: FloatArray,
+    tap_row: FloatArray,
+    tap_pivot: FloatArray,
+) -> int:
+    """Add the branches to the block matrix and eliminate the ratios; return the number of negative ratio pivots.
+
+    Bus unknowns: (angle, magnitude, active price, reactive price). `matrix` is (block, 16), diagonal blocks by bus
+    first. `tap_row` (tap, 8) holds the coupling of a ratio to the unknowns of its from and to bus, `tap_pivot`
+    (tap,) its pivot.
+    """
+    whole = np.zeros((8, 8))
+    negative = 0
+    for k in range(branches.from_bus.size):
+        i, j, block, tap = branches.from_bus[k], branches.to_bus[k], pattern.branch_block[k], branches.tap[k]
+        _spread(hessian[k], jacobian[k], whole)
+        if tap >= 0:
+            pivot, row = hessian[k, 4, 4] + tap_diagonal[tap], tap_row[tap]
+            tap_pivot[tap] = pivot
+            negative += pivot <= 0.0
+            for m in range(2):
+                row[m], row[4 + m] = hessian[k, m, 4], hessian[k, 2 + m, 4]
+                row[2 + m], row[6 + m] = jacobian[k, m, 4], jacobian[k, 2 + m, 4]
+            for m in range(8):
+                for n in range(m, 8):
+                    whole[m, n] -= row[m] * row[n] / pivot
+        for m in range(4):
+            for n in range(m, 4):
+                matrix[i, 4 * m + n] += whole[m, n]
+                matrix[j, 4 * m + n] += whole[4 + m, 4 + n]
+            for n in range(4):
+                place = 4 * n + m if pattern.branch_flipped[k] else 4 * m + n
+                matrix[block, place] += whole[m, 4 + n]
+    for i in range(pattern.order.size):
+        for m in range(4):
+            for n in range(m):
+                matrix[i, 4 * m + n] = matrix[i, 4 * n + m]
+    return negative
+
+
+@njit(cache=True, inline="always")
+def _spread(h: FloatArray, j: FloatArray, whole: FloatArray) -> None:
+    """Set the upper triangle over the unknowns of the from bus and of the to bus, (8, 8)."""
+    for end in range(2):
+        a, b = 4 * end, 2 * end
+        whole[a, a], whole[a, a + 1], whole[a + 1, a + 1] = h[b, b], h[b, b + 1], h[b + 1, b + 1]
+        for m in range(2):
+            for n in range(2):
+                whole[a + m, a + 2 + n] = j[b + n, b + m]
+                whole[a + 2 + m, a + 2 + n] = 0.0
+    for m in range(2):
+        for n in range(2):
+            whole[m, 4 + n] = h[m, 2 + n]
+            whole[m, 6 + n] = j[2 + n, m]
+            whole[2 + m, 4 + n] = j[m, 2 + n]
+            whole[2 + m, 6 + n] = 0.0

@@ -33,10 +33,14 @@ OPTIMAL, SOFT, POWER_FLOW_ONLY, DIVERGED = 0, 1, 2, 3
 EXCESS_TOLERANCE = 1e-4
 """An excess of voltage (p.u.) or loading up to this is rounding, not a softened limit."""
 
+WATCHED_SHARE = 0.6
+"""A branch above this share of its limit before the dispatch has the limit in the optimal flow from the start."""
+
 FLOW_BASE_MVA = 100.0
 """Base of the optimal flow, whatever the grid's own: tolerances and weights are meant for it."""
 
-Solver = Callable[[FlowNetwork, FlowHour, FlowWeights], FlowAnswer]
+Solver = Callable[[FlowNetwork, FlowHour, FlowWeights, FlowAnswer | None], FlowAnswer]
+"""Solves an hour; the last argument answers nearly the same problem, if there is such an answer."""
 
 
 @dataclass(frozen=True)
@@ -143,30 +147,38 @@ class ReactiveDispatch:
             start = self._power_flow(state, enforce=False, flat=True)
         if start.outcome == power_flow.CONVERGED:
             state = self._balanced(self._written(state, start), state, start.p_slack_pu.sum())
-        iterations, limits = 0, False
+        iterations, answer, watched = 0, None, self._loading_share(state) > WATCHED_SHARE
         for free in (True, False):
-            answer, limits = self._stage(state, free, limits)
+            answer, watched = self._stage(state, free, watched, answer)
             iterations += answer.iterations
             if not answer.solved:
                 return self._plain(given, iterations)
-            state = self._rounded(state, answer) if free else replace(state, vm_pu=answer.vm, va_rad=answer.va)
-            state = self._balanced(state, state, answer.balance_pu)
-        return self._confirmed(given, self._with_set_points(given, state, answer), iterations)
+            found = self._in_grid_units(answer)
+            state = self._rounded(state, found) if free else replace(state, vm_pu=found.vm, va_rad=found.va)
+            state = self._balanced(state, state, found.balance_pu)
+        return self._confirmed(given, self._with_set_points(given, state, found), iterations)
 
-    def _stage(self, state: Snapshot, free: bool, limits: bool) -> tuple[FlowAnswer, bool]:
-        """Solve without loading limits, and again with them where one is passed or was before.
+    def _stage(
+        self, state: Snapshot, free: bool, watched: BoolArray, before: FlowAnswer | None
+    ) -> tuple[FlowAnswer, BoolArray]:
+        """Solve with the loading limits of the watched branches, and again where another one is passed.
 
         Where only the solution without limits exists, it is the answer: what it overloads is counted as excess.
         """
-        answer = self._solve(state, free=free, limits=False) if not limits else None
-        if answer is not None and (not answer.solved or not self._overloads(state, answer)):
-            return answer, False
-        limited = self._solve(state, free=free, limits=True)
-        if limited.solved:
-            before = answer.iterations if answer is not None else 0
-            return replace(limited, iterations=limited.iterations + before), True
-        fallback = answer if answer is not None else self._solve(state, free=free, limits=False)
-        return replace(fallback, iterations=limited.iterations + fallback.iterations), False
+        iterations = 0
+        while True:
+            before = self._solve(state, free, watched, before)
+            iterations += before.iterations
+            if not before.solved:
+                break
+            share = self._loading_share(state, before)
+            if not ((share > 1.0) & ~watched).any():
+                return replace(before, iterations=iterations), watched
+            watched = watched | (share > WATCHED_SHARE)
+        if watched.any():
+            before = self._solve(state, free, np.zeros_like(watched), None)
+            iterations += before.iterations
+        return replace(before, iterations=iterations), watched
 
     # --- parts of an hour
 
@@ -196,8 +208,11 @@ class ReactiveDispatch:
             return replace(state, unit_p_mw=schedule.unit_p_mw)
         return replace(state, unit_p_mw=distribute(self.grid, schedule, balance_pu * self.grid.network.base_mva))
 
-    def _solve(self, state: Snapshot, *, free: bool, limits: bool = False) -> FlowAnswer:
-        answer = self.solver(self.flow, self._flow_hour(state, free, limits), self.options.weights)
+    def _solve(self, state: Snapshot, free: bool, watched: BoolArray, before: FlowAnswer | None) -> FlowAnswer:
+        return self.solver(self.flow, self._flow_hour(state, free, watched), self.options.weights, before)
+
+    def _in_grid_units(self, answer: FlowAnswer) -> FlowAnswer:
+        """Return an answer on the grid's own base, with the inverse ratio of every branch."""
         return replace(
             answer,
             q=answer.q / self.scale,
@@ -205,8 +220,8 @@ class ReactiveDispatch:
             inverse_ratio=answer.inverse_ratio[self.twins.place],
         )
 
-    def _flow_hour(self, state: Snapshot, free: bool, with_limits: bool) -> FlowHour:
-        """Return the numbers of an hour; `free` lets taps and shunts move."""
+    def _flow_hour(self, state: Snapshot, free: bool, watched: BoolArray) -> FlowHour:
+        """Return the numbers of an hour; `free` lets taps and shunts move, `watched` branches have limits."""
         network = power_flow.network_at(self.grid, state)
         injections = bus_injections(self.grid, state)
         inverse, twins = 1.0 / network.ratio, self.twins
@@ -220,7 +235,7 @@ class ReactiveDispatch:
         power = count * scale
         scales = np.stack([power] * 4 + [power**2] * 2, axis=1)
         limit_from, limit_to = (
-            (i_max * self.limits.loading_max)[lead] * power if with_limits else no_limit
+            np.where(watched, (i_max * self.limits.loading_max)[lead] * power, np.inf)
             for i_max in (network.i_max_from_pu, network.i_max_to_pu)
         )
         nothing = np.zeros(0)
@@ -286,15 +301,16 @@ class ReactiveDispatch:
         total = total + sum_by_bus(grid.hvdc.to_bus, state.hvdc_q_to_mvar, grid.network.n_bus)
         return np.asarray(total[self.q_bus] / grid.network.base_mva)
 
-    def _overloads(self, state: Snapshot, answer: FlowAnswer) -> bool:
-        """Return whether an answer loads any branch above its limit."""
+    def _loading_share(self, state: Snapshot, answer: FlowAnswer | None = None) -> FloatArray:
+        """Return the loading over its limit of the leading branches, of an answer or of the state itself."""
         lead, network = self.twins.lead, power_flow.network_at(self.grid, state)
-        inverse = answer.inverse_ratio[lead]
-        flow = branch_quantities(self.flow, branch_coefficients(network)[lead], answer.vm, answer.va, inverse)
+        vm, va = (state.vm_pu, state.va_rad) if answer is None else (answer.vm, answer.va)
+        inverse = 1.0 / network.ratio[lead] if answer is None else answer.inverse_ratio
+        flow = branch_quantities(self.flow, branch_coefficients(network)[lead], vm, va, inverse)
         at_from = np.sqrt(np.maximum(flow[:, I2_FROM], 0.0)) * inverse / network.i_max_from_pu[lead]
         at_to = np.sqrt(np.maximum(flow[:, I2_TO], 0.0)) / network.i_max_to_pu[lead]
-        limit = self.limits.loading_max[lead] + EXCESS_TOLERANCE
-        return bool((np.maximum(at_from, at_to) > limit).any())
+        share: FloatArray = np.maximum(at_from, at_to) / (self.limits.loading_max[lead] + EXCESS_TOLERANCE)
+        return share
 
     def _rounded(self, state: Snapshot, answer: FlowAnswer) -> Snapshot:
         """Return the state at the nearest tap positions and shunt steps."""

@@ -36,7 +36,7 @@ MANIFEST = ProgramManifest(
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Dispatch every hour of the block."""
 
-    def solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
-        return solve_from_power_flow(flow, hour, weights, parameters.iterations_max)
+    def solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights, before: FlowAnswer | None) -> FlowAnswer:
+        return solve_from_power_flow(flow, hour, weights, before, parameters.iterations_max)
 
     return dispatch(inputs, parameters, solve)

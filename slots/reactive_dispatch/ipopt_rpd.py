@@ -59,7 +59,7 @@ MANIFEST = ProgramManifest(
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Dispatch every hour of the block."""
 
-    def solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
+    def solve(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights, _: FlowAnswer | None) -> FlowAnswer:
         return solve_flow(flow, hour, weights, parameters.iterations_max)
 
     return dispatch(inputs, parameters, solve)

@@ -15,7 +15,6 @@ from bos_core.grid.model import FloatArray, IntArray, Snapshot, stack
 from bos_core.grid.n1 import DIVERGED as OUTAGE_DIVERGED
 from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.grid.n1_cases import CRITERION_TOLERANCE
-from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import OPTIMAL, SOFT, Limits, ReactiveDispatch, ReactiveOptions
 from bos_core.grid.schedule import production_cost_eur_per_h
@@ -420,15 +419,11 @@ class _Tools:
 
     def _reactive(self, state: Snapshot, limits: tuple[FloatArray, FloatArray]) -> Snapshot:
         """Dispatch reactive power within the tighter limits; active power stays."""
-
-        def solver(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> FlowAnswer:
-            return solve_from_power_flow(flow, hour, weights)
-
         dispatch = ReactiveDispatch(
             self.grid,
             Limits(limits[0], limits[1], self.inputs.loading_max),
             ReactiveOptions(distribute_balance=False),
-            solver,
+            solve_from_power_flow,
         )
         answer = dispatch.hour(state)
         if answer.outcome not in {OPTIMAL, SOFT}:

@@ -6,14 +6,20 @@ import pytest
 from bos_core.grid.model import Network, Snapshot
 from bos_core.grid.optimal_flow import branch_coefficients, branch_quantities, sum_at
 from bos_core.grid.optimal_flow_blocks import (
+    AREA,
     BLOCK,
     block_pattern,
     factorize,
     invert_block,
-    multiply_blocks,
     solve_blocks,
 )
-from bos_core.grid.optimal_flow_branches import assemble_branches, evaluate_branches
+from bos_core.grid.optimal_flow_branches import (
+    Branches,
+    add_limit_curvature,
+    differentiate_branches,
+    differentiate_limits,
+    evaluate_branches,
+)
 from bos_core.grid.optimal_flow_reactive import TapTable, distribute
 from bos_core.grid.six_bus import six_bus
 
@@ -51,43 +57,37 @@ def test_second_order_blocks_are_the_derivatives(apparent: bool) -> None:
     vm, va = voltages(n)
     ratio = rng.uniform(0.9, 1.1, m)
     price_p, price_q, weight = rng.normal(size=n), rng.normal(size=n), rng.uniform(0.5, 1.5, (m, 2))
-    limit, coefficient = np.full((m, 2), 2.0), branch_coefficients(network)
-    hessian, jacobian = np.empty((m, 5, 5)), np.empty((m, 4, 5))
     curvature = rng.uniform(size=(m, 2))
-    tap = np.arange(m)
+    branches = Branches(
+        from_bus=network.from_bus,
+        to_bus=network.to_bus,
+        coefficient=branch_coefficients(network),
+        tap=np.arange(m),
+        limit_branch=np.repeat(np.arange(m), 2),
+        limit_end=np.tile([0, 1], m),
+        limit_square=np.full(2 * m, 4.0),
+        apparent=apparent,
+    )
+
+    def derivatives(vm: np.ndarray, va: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Local Hessians and Jacobians of the branches, slopes and values of their limits."""
+        p, q, turn, excess = np.zeros(n), np.zeros(n), np.empty((m, 2)), np.empty(2 * m)
+        evaluate_branches(branches, ratio, vm, va, p, q, turn, excess)
+        h, j, slope = np.empty((m, 5, 5)), np.empty((m, 4, 5)), np.empty((2 * m, 5))
+        differentiate_branches(branches, ratio, vm, turn, price_p, price_q, h, j)
+        differentiate_limits(branches, ratio, vm, turn, slope)
+        add_limit_curvature(branches, ratio, vm, turn, slope, weight.ravel(), curvature.ravel(), h)
+        return np.triu(h) + np.triu(h, 1).transpose(0, 2, 1), j, slope.reshape(m, 2, 5), excess.reshape(m, 2)
 
     def gradient(k: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Local derivatives at other local variables of branch k, and the values of its six quantities."""
         vm_k, va_k, ratio_k = vm.copy(), va.copy(), ratio.copy()
         va_k[network.from_bus[k]], vm_k[network.from_bus[k]], va_k[network.to_bus[k]] = x[0], x[1], x[2]
         vm_k[network.to_bus[k]], ratio_k[k] = x[3], x[4]
-        h, j = np.empty((m, 5, 5)), np.empty((m, 4, 5))
-        assemble_branches(
-            network.from_bus, network.to_bus, coefficient, ratio_k, tap, vm_k, va_k, price_p, price_q, limit,
-            apparent, weight, np.zeros((m, 2)), -1, h, j,
-        )  # fmt: skip
-        excess, slope = np.zeros((m, 2)), np.zeros((m, 2, 5))
-        p, q = np.zeros(n), np.zeros(n)
-        evaluate_branches(
-            network.from_bus,
-            network.to_bus,
-            coefficient,
-            ratio_k,
-            vm_k,
-            va_k,
-            p,
-            q,
-            limit,
-            apparent,
-            excess,
-            slope,
-        )
+        _, j, slope, excess = derivatives(vm_k, va_k, ratio_k)
         return j[k], slope[k], excess[k]
 
-    assemble_branches(
-        network.from_bus, network.to_bus, coefficient, ratio, tap, vm, va, price_p, price_q, limit, apparent,
-        weight, curvature, -1, hessian, jacobian,
-    )  # fmt: skip
+    hessian = derivatives(vm, va, ratio)[0]
     step = 1e-6
     for k in range(m):
         f, t = network.from_bus[k], network.to_bus[k]
@@ -129,29 +129,24 @@ def test_block_factorization_solves_and_tells_the_inertia() -> None:
     ends = np.array([(i, j) for i in range(n) for j in range(i + 1, n) if j == i + 1 or rng.random() < 0.06])
     from_bus, to_bus = ends[:, 0], ends[:, 1]
     pattern = block_pattern(n, from_bus, to_bus)
-    diagonal = rng.normal(size=(n, BLOCK, BLOCK))
-    diagonal += diagonal.transpose(0, 2, 1)
-    beside = np.zeros((int(pattern.first[-1]), BLOCK, BLOCK))
+    blocks = np.zeros((pattern.n_block, BLOCK, BLOCK))
+    blocks[:n] = rng.normal(size=(n, BLOCK, BLOCK))
+    blocks[:n] += blocks[:n].transpose(0, 2, 1)
     dense = np.zeros((n, BLOCK, n, BLOCK))
     for k in range(n):
-        dense[k, :, k, :] = diagonal[k]
+        dense[k, :, k, :] = blocks[k]
     for k, (i, j) in enumerate(ends):
         block = rng.normal(size=(BLOCK, BLOCK))
-        beside[pattern.branch_block[k]] = block
-        row, column = (i, j) if pattern.branch_flipped[k] else (j, i)
+        blocks[pattern.branch_block[k]] = block
+        row, column = (j, i) if pattern.branch_flipped[k] else (i, j)
         dense[row, :, column, :], dense[column, :, row, :] = block, block.T
     matrix = dense.reshape(n * BLOCK, n * BLOCK)
     right = rng.normal(size=(n, BLOCK))
-    product = multiply_blocks(
-        from_bus, to_bus, pattern.branch_block, pattern.branch_flipped, diagonal, beside, right
-    )
-    np.testing.assert_allclose(product.ravel(), matrix @ right.ravel(), atol=1e-10)
-    negative = factorize(
-        pattern.order, pattern.first, pattern.row, pattern.first_target, pattern.target, diagonal, beside
-    )
+    factor = blocks.reshape(-1, AREA)
+    negative = factorize(pattern, factor)
     assert negative == (np.linalg.eigvalsh(matrix) < 0).sum()
     x = right.copy()
-    solve_blocks(pattern.order, pattern.first, pattern.row, diagonal, beside, x)
+    solve_blocks(pattern, factor, x)
     np.testing.assert_allclose(matrix @ x.ravel(), right.ravel(), atol=1e-7)
 
 
