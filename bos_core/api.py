@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
 from bos_core.exchange.model import ImportedGrid, Note, Series
-from bos_core.grid.model import FloatArray
+from bos_core.grid.model import FloatArray, Network, StrArray
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError
@@ -35,6 +35,8 @@ from bos_core.objects.task import TaskState
 from bos_core.report.collection import collect, remaining_violations, report_path, table6_rows
 from bos_core.report.data import OUTCOME_NAMES, Table6Row
 from bos_core.report.page import write
+
+BUSINESSES = ("planning-chain", "power-flow")
 
 
 def connect(**settings: Any) -> Bos:
@@ -65,8 +67,8 @@ class Bos:
         self,
         business: str,
         scenario: VersionRecord | str,
-        hours: int = 168,
-        start: int = 0,
+        hours: int | None = None,
+        start: int | None = None,
         programs: Mapping[str, str] | None = None,
         program_parameters: Mapping[str, Mapping[str, object]] | None = None,
         **options: object,
@@ -76,11 +78,12 @@ class Bos:
         Parameters
         ----------
         business : str
-            ``"planning-chain"``.
+            ``"planning-chain"`` or ``"power-flow"``.
         scenario : VersionRecord or str
             What `Scenarios.import_` returned, or a name, ``name@version`` or id.
         hours, start : int
-            Horizon; hour 0 is 1 January 00:00.
+            Horizon; hour 0 is 1 January 00:00. Default: the first 168 hours, of a power flow all hours whose state
+            the scenario holds, or its snapshot.
         programs : mapping of slot to program name
         program_parameters : mapping of slot to parameters
         options
@@ -91,24 +94,26 @@ class Bos:
         OptionError
             If the process finds the request impossible, it says so when you wait.
         """
-        if business != "planning-chain":
-            raise OptionError((Finding("business", (business,), "does not exist", "use 'planning-chain'"),))
+        if business not in BUSINESSES:
+            known = " or ".join(repr(name) for name in BUSINESSES)
+            raise OptionError((Finding("business", (business,), "does not exist", f"use {known}"),))
+        horizon = {k: v for k, v in (("start_hour", start), ("hours", hours)) if v is not None}
         name = scenario if isinstance(scenario, str) else scenario.label
         request = {
             "scenario": name,
-            "horizon": {"start_hour": start, "hours": hours},
+            **({"horizon": horizon} if horizon else {}),
             "programs": dict(programs or {}),
             "program_parameters": {k: dict(v) for k, v in (program_parameters or {}).items()},
             **options,
         }
-        return self.start(request, str(uuid.uuid4()))
+        return self.start(request, str(uuid.uuid4()), business)
 
-    def start(self, request: Mapping[str, object], trace_id: str) -> Run:
+    def start(self, request: Mapping[str, object], trace_id: str, business: str = BUSINESSES[0]) -> Run:
         """Start the process that carries out a request; its output goes to the run's log file."""
         settings = self.workspace.settings
         folder = settings.home / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "bos_core.cli", "run", "planning-chain", "--request", json.dumps(request)]
+        command = [sys.executable, "-m", "bos_core.cli", "run", business, "--request", json.dumps(request)]
         with (folder / f"{trace_id}.txt").open("ab") as log:
             process = subprocess.Popen(
                 [*command, "--trace-id", trace_id],
@@ -244,6 +249,11 @@ class Run:
         """Results of N-1 verification, re-verified hours included."""
         return Contingencies(self)
 
+    @property
+    def power_flow(self) -> PowerFlowResults:
+        """Results of a power flow."""
+        return PowerFlowResults(self)
+
     def violations(self) -> pa.Table:
         """Return what is still violated after adjustment, a row an hour, outage and element, worst first.
 
@@ -314,6 +324,61 @@ class Element:
             known = ", ".join(n.split(".")[1] for n in SERIES if n.startswith(f"{self.kind}."))
             raise AttributeError(f"a {self.kind} has no series {quantity!r}; it has {known}")
         return np.asarray(self.reader.aligned(f"{self.kind}.{quantity}", [self.id])[:, 0])
+
+
+@dataclass(frozen=True)
+class PowerFlowResults:
+    """Hours, buses and branches of a power flow; hours that diverged have no values."""
+
+    run: Run
+
+    def hours(self) -> pa.Table:
+        """Return a row an hour: outcome, iterations, residual, balance, losses, extremes with their elements.
+
+        Elements are named, "" where an hour has none.
+        """
+        table = self.run.table("power_flow", "hours")
+        network = self._network
+        for column, names in (
+            ("loading_branch", network.branch_name),
+            ("vm_min_bus", network.bus_name),
+            ("vm_max_bus", network.bus_name),
+        ):
+            place = table[column].to_numpy()
+            position = table.schema.get_field_index(column)
+            table = table.set_column(position, column, pa.array(np.where(place >= 0, names[place], "").tolist()))
+        return table
+
+    def bus(self, name: str) -> pa.Table:
+        """Return voltage and angle of a bus (name or id) over the hours.
+
+        Raises
+        ------
+        NotFoundError
+            No such bus, or the run kept no single elements.
+        """
+        return self._element("bus", name, self._network.bus_name, self._network.bus_id)
+
+    def branch(self, name: str) -> pa.Table:
+        """Return flows at both ends and loading of a branch (name or id) over the hours; see `bus`."""
+        return self._element("branch", name, self._network.branch_name, self._network.branch_id)
+
+    @property
+    def _network(self) -> Network:
+        record = self.run.workspace.ledger.task_set(self.run.trace_id)
+        return self.run.workspace.reader(str(record.parameters["scenario_version"])).grid()[0].network
+
+    def _element(self, kind: str, name: str, names: StrArray, ids: StrArray) -> pa.Table:
+        found = np.flatnonzero((names == name) | (ids == name))
+        if found.size != 1:
+            near = [str(n) for n in names if name.lower() in str(n).lower()][:5]
+            hint = f"; similar: {', '.join(near)}" if near else ""
+            raise NotFoundError(f"{found.size} {kind} elements are called {name!r}{hint}")
+        parts = f"{kind}es"
+        rows = self.run.workspace.results.table(
+            self.run.trace_id, "power_flow", parts, filters=[(kind, "==", int(found[0]))]
+        )
+        return rows.drop_columns([kind]).sort_by("hour")
 
 
 @dataclass(frozen=True)

@@ -171,13 +171,16 @@ def demo(
 @app.command()
 def run(
     business: Annotated[
-        str, typer.Argument(help="planning-chain, or one step like n1-verification.")
+        str, typer.Argument(help="planning-chain, power-flow, or one step like n1-verification.")
     ] = "planning-chain",
     grid: Annotated[
         str, typer.Option(help="Scenario name or version; or a grid file, folder or SimBench code to import.")
     ] = "",
-    hours: Annotated[int, typer.Option(help="Hours to plan; 8760 is the year.")] = 168,
-    start: Annotated[str, typer.Option(help="First hour of the year: number, or date like 01-18.")] = "0",
+    hours: Annotated[
+        int | None,
+        typer.Option(help="Hours; 8760 is the year. Default: 168; of power-flow, all that the scenario holds."),
+    ] = None,
+    start: Annotated[str, typer.Option(help="First hour of the year: number, or date like 01-18.")] = "",
     from_step: Annotated[str, typer.Option(help="First step; earlier ones are taken from the scenario.")] = "",
     to_step: Annotated[str, typer.Option(help="Last step.")] = "",
     program: Annotated[list[str] | None, typer.Option(help="slot=program, may be repeated.")] = None,
@@ -205,7 +208,7 @@ def run(
     scenario = _scenario(grid, overlay)
     wanted: dict[str, Any] = {
         "scenario": scenario,
-        "horizon": {"start_hour": hour_of(start), "hours": hours},
+        **_horizon(start, hours),
         "programs": {_name(key): _name(value) for key, value in (_pair(p, "--program") for p in program or [])},
         **{key: _value(value) for key, value in (_pair(item, "--set") for item in set_ or [])},
     }
@@ -214,6 +217,14 @@ def run(
     if to_step:
         wanted["to_step"] = _name(to_step)
     _carry_out(business, wanted, trace_id)
+
+
+def _horizon(start: str, hours: int | None) -> dict[str, Any]:
+    """Return the horizon of a request; what is not asked for is left to the business."""
+    given: dict[str, int] = {"start_hour": hour_of(start)} if start else {}
+    if hours is not None:
+        given["hours"] = hours
+    return {"horizon": given} if given else {}
 
 
 def _carry_out(business: str, request: dict[str, Any], trace_id: str) -> None:
@@ -290,11 +301,14 @@ def _validated(flow: Any, request: dict[str, Any]) -> Any:
 
 def _show_result(run: Any, output: Path | None = None) -> Path:
     """Print what a planner wants to know first; write the report and return its path."""
+    from bos_core.report.charts import TimeAxis
     from bos_core.report.collection import collect, report_path
     from bos_core.report.page import write
-    from bos_core.report.tables import table6, violations
+    from bos_core.report.tables import power_flow, table6, violations
 
     data = collect(run.workspace, run.trace_id)
+    if data.power_flow is not None:
+        out.print(power_flow(data.power_flow, TimeAxis(data.head.start, data.head.hours).label))
     out.print(table6(data.table6))
     figures = data.figures
     if figures.pairs_verified is not None:

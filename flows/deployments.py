@@ -22,6 +22,7 @@ from bos_core.access.workspace import Workspace
 from bos_core.objects.ontology import HOURS_PER_YEAR
 from flows.forms import Choices, form, step_before
 from flows.planning_chain import planning_chain
+from flows.power_flow import power_flow
 from flows.request import StepName
 from flows.step_flows import STEP_FLOWS
 
@@ -93,6 +94,8 @@ def deployments() -> Iterator[Deployment]:
         NIGHTLY,
     )
     yield Deployment(planning_chain, "week", f"{chain} One week of {WEEK_HOURS} hours.", WEEK_HOURS)
+    text = f"{power_flow.description} Reactive limits, slack and what is kept are in the form."
+    yield Deployment(power_flow, "default", text)
     for name, flow in STEP_FLOWS.items():
         before = step_before(name)
         start = f"a version that the step {before} made" if before else "the scenario that you choose"

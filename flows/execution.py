@@ -22,7 +22,7 @@ from bos_core.objects.errors import BosError, FencedError, ProgramError
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import ContextFilter, Receipt, TaskSetContext, TaskState, task_set_scope
 from bos_core.programs import registry
-from flows.request import PlanRequest
+from flows.request import BusinessRequest
 from flows.step import Job
 from flows.steps import STEPS
 
@@ -51,14 +51,14 @@ def is_alive(name: str) -> bool:
         return False
 
 
-def execute(task_id: str, settings: Settings, request: PlanRequest, *before: Receipt) -> Receipt:
+def execute(task_id: str, settings: Settings, request: BusinessRequest, *before: Receipt) -> Receipt:
     """Carry out a task unless the ledger says that it is done; never raises for what a task can do wrong.
 
     Parameters
     ----------
     task_id : str
     settings : Settings
-    request : PlanRequest
+    request : BusinessRequest
     before : Receipt
         Of the predecessors; if one did not succeed, the task waits (stays pending).
     """
@@ -91,7 +91,7 @@ def _claim(ledger: Ledger, task_id: str) -> Claim | AlreadyDone:
 
 
 def _attempt(
-    workspace: Workspace, request: PlanRequest, record: TaskRecord, context: TaskSetContext, claim: Claim
+    workspace: Workspace, request: BusinessRequest, record: TaskRecord, context: TaskSetContext, claim: Claim
 ) -> Receipt:
     start = time.perf_counter()
     _forget_peak_rss()

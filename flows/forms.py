@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from bos_core.access.workspace import Workspace
 from bos_core.programs import registry
-from flows.request import STEP_ORDER, Programs, StepName
+from flows.request import STEP_ORDER, PowerFlowPrograms, Programs, StepName
 
 VERSIONS_SHOWN = 20
 """Newest versions of a scenario that a form offers."""
@@ -56,7 +56,7 @@ class Choices:
     def present(cls, workspace: Workspace) -> Choices:
         """Read the registry and the scenario index."""
         slots = {}
-        for name in Programs.model_fields:
+        for name in (*Programs.model_fields, *PowerFlowPrograms.model_fields):
             contract = registry.contract(name)
             programs = sorted(registry.program_names(name), key=lambda p: (p != contract.default, p))
             slots[name] = SlotChoices(tuple(programs), contract.summary)
@@ -84,7 +84,7 @@ def form(flow: Flow[..., Any], choices: Choices, single: StepName | None = None)
     Parameters
     ----------
     flow : Flow
-        Its first parameter may be a `PlanRequest`.
+        Its first parameter may be a `BusinessRequest`.
     choices : Choices
     single : StepName or None
         The step that the flow runs by itself: the versions that it can start from come first in the form.
@@ -92,10 +92,10 @@ def form(flow: Flow[..., Any], choices: Choices, single: StepName | None = None)
     schema = copy.deepcopy(parameter_schema(flow).model_dump(exclude_unset=True))
     _name_parameters(schema, flow)
     definitions = schema.get("definitions", {})
-    if "Programs" in definitions:
-        _offer_programs(definitions, choices.slots)
-    if "PlanRequest" in definitions:
-        fields = definitions["PlanRequest"]["properties"]
+    request = schema["properties"].get("request", {})
+    if request:
+        fields = _definition(definitions, request)["properties"]
+        _offer_programs(definitions, fields["programs"], choices.slots)
         before = step_before(single)
         _offer_scenarios(fields["scenario"], choices.starting_with(before))
         if single:
@@ -126,8 +126,16 @@ def _name_parameters(schema: dict[str, Any], flow: Flow[..., Any]) -> None:
             entry["description"] = (hint.__doc__ or "").split("\n", 1)[0]
 
 
-def _offer_programs(definitions: dict[str, Any], slots: Mapping[str, SlotChoices]) -> None:
-    for name, entry in definitions["Programs"]["properties"].items():
+def _definition(definitions: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the model that an entry refers to."""
+    reference = entry.get("$ref") or entry["allOf"][0]["$ref"]
+    model: dict[str, Any] = definitions[reference.rpartition("/")[2]]
+    return model
+
+
+def _offer_programs(definitions: dict[str, Any], used: dict[str, Any], slots: Mapping[str, SlotChoices]) -> None:
+    offered = _definition(definitions, used)["properties"]
+    for name, entry in offered.items():
         slot = slots[name]
         if not slot.programs:
             continue
@@ -135,8 +143,7 @@ def _offer_programs(definitions: dict[str, Any], slots: Mapping[str, SlotChoices
         entry["enum"] = [*slot.programs, ""]
         entry["default"] = slot.programs[0]
         entry["description"] = slot.summary
-    used = definitions["PlanRequest"]["properties"]["programs"]
-    used["default"] = {name: slot.programs[0] for name, slot in slots.items() if slot.programs}
+    used["default"] = {name: slots[name].programs[0] for name in offered if slots[name].programs}
 
 
 def _offer_scenarios(entry: dict[str, Any], scenarios: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a user asks for: the parameters of the planning chain, as forms and as validation."""
+"""What a user asks for: the parameters of each business, as forms and as validation."""
 
 from __future__ import annotations
 
@@ -87,12 +87,40 @@ class Programs(_Model):
     state_adjustment: Annotated[str, Field(title="State adjustment")] = ""
 
 
-class PlanRequest(_Model):
-    """Everything that decides the result of a planning run."""
+class BusinessRequest(_Model):
+    """What every business is asked for: a scenario, and programs with their parameters."""
 
     scenario: Annotated[
         str, Field(title="Scenario", description="Name, name@version or version id, as listed by `bos scenarios`.")
     ]
+
+    @model_validator(mode="after")
+    def _known_programs(self) -> BusinessRequest:
+        problems = []
+        known_slots = type(self.programs).model_fields
+        for slot in known_slots:
+            name = self.program(slot)
+            if name and name not in registry.program_names(slot):
+                known = ", ".join(registry.program_names(slot))
+                problems.append(f"slot {slot} has no program {name!r}; known: {known}")
+        unknown = sorted(set(self.program_parameters) - set(known_slots))
+        problems += [f"program_parameters: {slot!r} is no slot" for slot in unknown]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def program(self, slot: str) -> str | None:
+        """Return the program chosen for a slot, None for the default."""
+        return getattr(self.programs, slot, "") or None
+
+    def slots(self) -> tuple[str, ...]:
+        """Return the slots whose programs will run."""
+        return tuple(type(self.programs).model_fields)
+
+
+class PlanRequest(BusinessRequest):
+    """Everything that decides the result of a planning run."""
+
     horizon: Annotated[Horizon, Field(title="Horizon")] = Horizon()
     base_kv_min: Annotated[
         float,
@@ -142,24 +170,55 @@ class PlanRequest(_Model):
             raise ValueError(f"first step {self.from_step} comes after last step {self.to_step}")
         return self
 
-    @model_validator(mode="after")
-    def _known_programs(self) -> PlanRequest:
-        problems = []
-        for slot in Programs.model_fields:
-            name = self.program(slot)
-            if name and name not in registry.program_names(slot):
-                known = ", ".join(registry.program_names(slot))
-                problems.append(f"slot {slot} has no program {name!r}; known: {known}")
-        unknown = sorted(set(self.program_parameters) - set(Programs.model_fields))
-        problems += [f"program_parameters: {slot!r} is no slot" for slot in unknown]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
     def steps(self) -> tuple[StepName, ...]:
         """Return the steps to run, in order."""
         return STEP_ORDER[STEP_ORDER.index(self.from_step) : STEP_ORDER.index(self.to_step) + 1]
 
-    def program(self, slot: str) -> str | None:
-        """Return the program chosen for a slot, None for the default."""
-        return getattr(self.programs, slot, "") or None
+    def slots(self) -> tuple[str, ...]:
+        """Return the slots whose programs will run."""
+        return tuple(SLOT_OF_STEP[step] for step in self.steps())
+
+
+class PowerFlowPrograms(_Model):
+    """Which program solves; empty = the slot's default."""
+
+    power_flow: Annotated[str, Field(title="Power flow")] = ""
+
+
+class PowerFlowRequest(BusinessRequest):
+    """Everything that decides the result of a time-series power flow."""
+
+    horizon: Annotated[
+        Horizon | None,
+        Field(
+            title="Horizon",
+            description="Empty: every hour whose state the scenario holds; where it holds none, its snapshot.",
+        ),
+    ] = None
+    enforce_q_limits: Annotated[
+        bool,
+        Field(title="Reactive limits", description="Let voltage control give way at reactive limits."),
+    ] = True
+    distributed_slack: Annotated[
+        bool,
+        Field(
+            title="Distributed slack",
+            description=(
+                "Running units share the active balance by size, instead of the slack alone. Hours without a "
+                "planned dispatch always do."
+            ),
+        ),
+    ] = False
+    elements: Annotated[
+        bool,
+        Field(
+            title="Keep every bus and branch",
+            description="Off: only totals and extremes of each hour and of each element are kept.",
+        ),
+    ] = True
+    chunk_hours: Annotated[int, Field(title="Hours a task", description="Hours in one task.", ge=1, le=744)] = 24
+    programs: Annotated[PowerFlowPrograms, Field(title="Programs")] = PowerFlowPrograms()
+    program_parameters: Annotated[
+        dict[str, dict[str, object]],
+        Field(title="Program parameters", description="By slot: parameters of the chosen program."),
+    ] = {}

@@ -16,7 +16,7 @@ from bos_core.index.records import TaskRecord
 from bos_core.objects.task import ProgramRef, Task, TaskInput, TaskSetContext
 from bos_core.programs import registry
 from bos_core.programs.registry import Program
-from flows.request import PlanRequest, StepName
+from flows.request import BusinessRequest
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StepRun:
     """One run of a step in the flow's process: where it reads, what it was asked."""
 
     workspace: Workspace
-    request: PlanRequest
+    request: BusinessRequest
     context: TaskSetContext
     version: str
 
@@ -35,7 +35,7 @@ class StepRun:
 
     def task(
         self,
-        step: StepName,
+        step: str,
         slot: str,
         chunk: str,
         subtasks: int,
@@ -54,7 +54,7 @@ class StepRun:
             depends_on=tuple(depends_on),
         )
 
-    def tables(self, step: StepName, name: str) -> pa.Table:
+    def tables(self, step: str, name: str) -> pa.Table:
         """Return a committed output of every task of a step, in order of chunks."""
         return self.workspace.results.table(self.context.trace_id, step, name)
 
@@ -65,7 +65,7 @@ class Job:
 
     task: TaskRecord
     workspace: Workspace
-    request: PlanRequest
+    request: BusinessRequest
     program: Program
     needs: Sequence[str] = ()
     io_s: float = field(default=0.0)
@@ -99,29 +99,32 @@ class Job:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the chain: decide the tasks, carry one out on a worker, write the results back.
+    """A step of a business: decide the tasks, carry one out on a worker, write the results back.
 
     Attributes
     ----------
-    name : StepName
+    name : str
     title : str
         What users read.
     plan : callable
         Tasks of the step, predecessors first.
     carry_out : callable
         Runs on a worker: binds arrays, calls the slot's program, returns output tables.
-    backfill : callable
+    backfill : callable or None
         Writes validated results into the next scenario version; returns a message for its log.
+    conclude : callable or None
+        Of a step that changes no scenario: returns what its results come to, in a few words.
     """
 
-    name: StepName
+    name: str
     title: str
     plan: Callable[[StepRun], list[Task]]
     carry_out: Callable[[Job], Mapping[str, pa.Table]]
-    backfill: Callable[[StepRun, ScenarioWriter], str]
+    backfill: Callable[[StepRun, ScenarioWriter], str] | None = None
+    conclude: Callable[[StepRun], str] | None = None
 
 
-def hour_blocks(request: PlanRequest) -> list[tuple[int, int]]:
+def hour_blocks(request: BusinessRequest) -> list[tuple[int, int]]:
     """Split the horizon at multiples of `chunk_hours` of the year; return (start, stop) pairs."""
     size = request.chunk_hours
     start, end = request.horizon.start_hour, request.horizon.stop_hour

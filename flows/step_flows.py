@@ -17,7 +17,7 @@ from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner, WorkOrder, g
 from flows.backfill import write_back
 from flows.execution import execute
 from flows.progress import StepProgress
-from flows.request import PlanRequest, StepName
+from flows.request import BusinessRequest, PlanRequest, StepName
 from flows.step import Step, StepRun
 from flows.steps import STEPS
 from flows.tagging import tagged
@@ -31,8 +31,8 @@ Version = Annotated[
 ]
 
 
-def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version: str) -> str:
-    """Run one step of a task set on a scenario version; return the id of the version that it makes.
+def run_step(step: Step, request: BusinessRequest, context: TaskSetContext, version: str) -> str:
+    """Run one step of a task set on a scenario version; return the id of the version that it makes, or leaves.
 
     Raises
     ------
@@ -60,6 +60,11 @@ def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version:
         progress.advance(subtasks[receipt.task_id])
     _publish(step, receipts, {t.id: t.input.chunk for t in tasks})
     _raise_if_failed(step, receipts, {t.id: t.input.chunk for t in tasks})
+    if step.conclude is not None:
+        message = step.conclude(run)
+        progress.finish(message)
+        log.info("%s %s: %s", mark, step.title, message)
+        return version
     made, message = backfill.submit(step.name, settings, request, context, version).result()
     progress.finish(message)
     log.info("%s %s: %s; made %s", mark, step.title, message, workspace.scenarios.get(made).label)
@@ -68,7 +73,7 @@ def run_step(step: Step, request: PlanRequest, context: TaskSetContext, version:
 
 @task(name="backfill", persist_result=False)
 def backfill(
-    step: str, settings: Settings, request: PlanRequest, context: TaskSetContext, version: str
+    step: str, settings: Settings, request: BusinessRequest, context: TaskSetContext, version: str
 ) -> tuple[str, str]:
     """Write a step's validated results into a new scenario version; runs on the Dask cluster."""
     return write_back(StepRun(Workspace.open(settings), request, context, version), STEPS[step])

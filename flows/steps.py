@@ -1,4 +1,4 @@
-"""The steps of the planning chain by name, in order."""
+"""The steps of the businesses by name; those of the planning chain in order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from flows import (
+    power_flow_step,
     step1_system_model,
     step2_snapshot,
     step3_equivalence,
@@ -31,6 +32,7 @@ STEPS: Mapping[str, Step] = MappingProxyType(
             step5c_reactive_dispatch.STEP,
             step6_n1_verification.STEP,
             step7_state_adjustment.STEP,
+            power_flow_step.STEP,
         )
     }
 )

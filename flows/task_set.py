@@ -9,14 +9,14 @@ from bos_core.objects.errors import Finding, OptionError, raise_if_any
 from bos_core.objects.task import TaskSetContext, TaskState
 from bos_core.programs import registry
 from flows.execution import is_alive
-from flows.request import SLOT_OF_STEP, PlanRequest
+from flows.request import BusinessRequest
 
 PINNED = "scenario_version"
 """Parameter of a task set that the request does not have: the version that its scenario meant at first."""
 
 
 def open_task_set(
-    workspace: Workspace, request: PlanRequest, trace_id: str, business: str
+    workspace: Workspace, request: BusinessRequest, trace_id: str, business: str
 ) -> tuple[TaskSetContext, str]:
     """Register the request, or take up an unfinished one; what a dead process held is set free.
 
@@ -57,10 +57,10 @@ def _check_unchanged(workspace: Workspace, trace_id: str) -> None:
     raise_if_any(findings, OptionError)
 
 
-def check_programs(request: PlanRequest) -> None:
+def check_programs(request: BusinessRequest) -> None:
     """Check the programs of the steps to run, and their parameters, before anything runs."""
     findings: list[Finding] = []
-    for slot in sorted({SLOT_OF_STEP[step] for step in request.steps()}):
+    for slot in sorted(set(request.slots())):
         try:
             program = registry.resolve(slot, request.program(slot))
             program.parameters(request.program_parameters.get(slot, {}))

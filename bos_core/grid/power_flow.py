@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 from bos_core.grid.assembly import with_state
 from bos_core.grid.dc import susceptance
@@ -241,6 +243,8 @@ class HourlySolution:
     states : Snapshot
     outcome, iterations : (hour,) int
     residual_pu, slack_p_mw, losses_mw : (hour,)
+    q_state : (hour, bus) int8
+        As in `PowerFlowSolution`; 0 in a diverged hour.
     """
 
     states: Snapshot
@@ -249,6 +253,7 @@ class HourlySolution:
     residual_pu: FloatArray
     slack_p_mw: FloatArray
     losses_mw: FloatArray
+    q_state: NDArray[np.int8]
 
 
 def solve_hours(
@@ -262,6 +267,9 @@ def solve_hours(
 ) -> HourlySolution:
     """Solve every hour of a block, each from its own voltages, with its own taps and shunt steps.
 
+    An hour without a solution from there is tried once more from `dc_start`. No hour is started from another, so
+    that its result does not depend on the block that it is in; what hours share is the pattern of the factors.
+
     Parameters
     ----------
     distributed_slack : bool
@@ -272,21 +280,88 @@ def solve_hours(
     solved: list[Snapshot] = []
     outcome, iterations = np.zeros(hours, np.int64), np.zeros(hours, np.int64)
     residual, slack_p, losses = np.zeros(hours), np.zeros(hours), np.zeros(hours)
+    q_state = np.zeros((hours, grid.network.n_bus), np.int8)
     for h in range(hours):
         snapshot = states.hour(h)
         network = network_at(grid, snapshot)
         injections = bus_injections(grid, snapshot)
-        v0 = snapshot.vm_pu * np.exp(1j * snapshot.va_rad)
-        solution = solve(
-            network, injections, v0, tol=tol, max_iterations=max_iterations, enforce_q_limits=enforce_q_limits,
-            participation=participation(grid, snapshot) if distributed_slack else None, elimination=elimination,
-        )  # fmt: skip
-        outcome[h], iterations[h], residual[h] = solution.outcome, solution.iterations, solution.residual_pu
+        weights = participation(grid, snapshot) if distributed_slack else None
+        for v0 in (snapshot.vm_pu * np.exp(1j * snapshot.va_rad), None):
+            solution = solve(
+                network, injections, v0, tol=tol, max_iterations=max_iterations,
+                enforce_q_limits=enforce_q_limits, participation=weights, elimination=elimination,
+            )  # fmt: skip
+            iterations[h] += solution.iterations
+            if solution.outcome == CONVERGED:
+                break
+        outcome[h], residual[h] = solution.outcome, solution.residual_pu
         if solution.outcome == CONVERGED:
             slack_p[h] = solution.p_slack_pu.sum() * network.base_mva
             losses[h] = solution.p_pu.sum() * network.base_mva
+            q_state[h] = solution.q_state
             snapshot = update_snapshot(
                 grid, snapshot, solution.vm_pu, solution.va_rad, solution.p_slack_pu, solution.q_control_pu
             )
         solved.append(snapshot)
-    return HourlySolution(stack(solved), outcome, iterations, residual, slack_p, losses)
+    return HourlySolution(stack(solved), outcome, iterations, residual, slack_p, losses, q_state)
+
+
+@dataclass(frozen=True, eq=False)
+class BranchFlows:
+    """Power that enters every branch at its ends, and its loading; each array is (hour, branch).
+
+    Attributes
+    ----------
+    p_from_mw, q_from_mvar, p_to_mw, q_to_mvar : (hour, branch)
+    loading : (hour, branch)
+        Current / rating at the worse end; NaN where the branch is unrated.
+    """
+
+    p_from_mw: FloatArray
+    q_from_mvar: FloatArray
+    p_to_mw: FloatArray
+    q_to_mvar: FloatArray
+    loading: FloatArray
+
+
+def branch_flows(grid: Grid, states: Snapshot) -> BranchFlows:
+    """Return the flows of every branch in every hour of a block, from its voltages, taps and shunt steps."""
+    hours, count = states.vm_pu.shape[0], grid.network.n_branch
+    flows = BranchFlows(*(np.empty((hours, count)) for _ in range(5)))
+    for h in range(hours):
+        network = network_at(grid, states.hour(h))
+        yff, yft, ytf, ytt = network.branch_admittances()
+        _branch_flows(
+            network.from_bus, network.to_bus, yff, yft, ytf, ytt, network.i_max_from_pu, network.i_max_to_pu,
+            states.vm_pu[h] * np.exp(1j * states.va_rad[h]), network.base_mva,
+            flows.p_from_mw[h], flows.q_from_mvar[h], flows.p_to_mw[h], flows.q_to_mvar[h], flows.loading[h],
+        )  # fmt: skip
+    return flows
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _branch_flows(
+    f: IntArray,
+    t: IntArray,
+    yff: ComplexArray,
+    yft: ComplexArray,
+    ytf: ComplexArray,
+    ytt: ComplexArray,
+    i_max_from: FloatArray,
+    i_max_to: FloatArray,
+    v: ComplexArray,
+    base_mva: float,
+    p_from: FloatArray,
+    q_from: FloatArray,
+    p_to: FloatArray,
+    q_to: FloatArray,
+    loading: FloatArray,
+) -> None:
+    for k in range(f.size):
+        i_from = yff[k] * v[f[k]] + yft[k] * v[t[k]]
+        i_to = ytf[k] * v[f[k]] + ytt[k] * v[t[k]]
+        s_from, s_to = v[f[k]] * np.conj(i_from) * base_mva, v[t[k]] * np.conj(i_to) * base_mva
+        p_from[k], q_from[k], p_to[k], q_to[k] = s_from.real, s_from.imag, s_to.real, s_to.imag
+        loading[k] = max(abs(i_from) / i_max_from[k], abs(i_to) / i_max_to[k])
+        if i_max_from[k] == np.inf and i_max_to[k] == np.inf:
+            loading[k] = np.nan

@@ -19,6 +19,7 @@ from bos_core.grid.model import FloatArray
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
 from bos_core.report.collection_annual import annual
+from bos_core.report.collection_power_flow import power_flow, power_flow_network, power_flow_outcome
 from bos_core.report.collection_schedule import network, schedule
 from bos_core.report.collection_security import adjustment, contingencies, security
 from bos_core.report.collection_tasks import STAGES, elapsed_s, programs, provenance, table6_rows
@@ -40,6 +41,8 @@ def collect(workspace: Workspace, trace_id: str) -> ReportData:
         If there is no such run, or it has not made a scenario version yet.
     """
     sources = RunSources(workspace, trace_id)
+    if sources.record.business == "power-flow":
+        return _power_flow_report(sources)
     left = remaining(sources)
     states, verification, adjusted = schedule(sources), security(sources, left), adjustment(sources)
     table6 = tuple(table6_rows(workspace, sources.trace))
@@ -60,6 +63,52 @@ def collect(workspace: Workspace, trace_id: str) -> ReportData:
     )
 
 
+def _power_flow_report(sources: RunSources) -> ReportData:
+    first, flow = power_flow(sources)
+    table6 = tuple(table6_rows(sources.workspace, sources.trace))
+    memory = [row.memory_gib for row in table6 if row.memory_gib is not None]
+    outcome, warnings = power_flow_outcome(sources, flow)
+    hours = "snapshot" if flow.schedule == "snapshot" else f"{flow.outcome.size} hours"
+    return ReportData(
+        head=Head(
+            title=f"Power flow of {sources.record.scenario}, {hours}",
+            outcome=outcome,
+            trace_id=sources.trace,
+            scenario=sources.record.scenario,
+            scenario_version=sources.version.label,
+            created=dt.datetime.now().strftime("%Y-%m-%d %H:%M"),
+            start=sources.year.iso(first),
+            hours=flow.outcome.size,
+            sizes=_sizes(sources),
+            user=sources.record.user,
+            project=sources.record.project,
+            warnings=warnings,
+        ),
+        figures=KeyFigures(
+            load_mwh=float(np.nansum(flow.load_mw)),
+            losses_mwh=float(np.nansum(flow.losses_mw)),
+            wall_s=elapsed_s(sources),
+            memory_gib=max(memory, default=None),
+        ),
+        programs=programs(sources),
+        table6=table6,
+        network=power_flow_network(sources),
+        power_flow=flow,
+        provenance=provenance(sources),
+    )
+
+
+def _sizes(sources: RunSources) -> dict[str, int]:
+    grid = sources.grid
+    return {
+        "buses": grid.network.n_bus,
+        "branches": grid.network.n_branch,
+        "units": grid.units.n,
+        "loads": grid.loads.n,
+        "HVDC lines": int(grid.hvdc.id.size),
+    }
+
+
 def remaining_violations(workspace: Workspace, trace_id: str) -> pa.Table | None:
     """Return all that is still violated in a run, worst first, hours of the year; None before step 6."""
     return remaining(RunSources(workspace, trace_id))
@@ -71,7 +120,6 @@ def report_path(settings: Settings, trace_id: str) -> Path:
 
 
 def _head(sources: RunSources, left: pa.Table | None) -> Head:
-    network, grid = sources.grid.network, sources.grid
     before = sources.table("equivalence", "sizes")
     source = {}
     if before is not None:
@@ -86,13 +134,7 @@ def _head(sources: RunSources, left: pa.Table | None) -> Head:
         created=dt.datetime.now().strftime("%Y-%m-%d %H:%M"),
         start=sources.year.iso(sources.start),
         hours=sources.hours,
-        sizes={
-            "buses": network.n_bus,
-            "branches": network.n_branch,
-            "units": grid.units.n,
-            "loads": grid.loads.n,
-            "HVDC lines": int(grid.hvdc.id.size),
-        },
+        sizes=_sizes(sources),
         source_sizes=source,
         user=sources.record.user,
         project=sources.record.project,

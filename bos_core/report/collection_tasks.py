@@ -20,6 +20,7 @@ STAGES: Mapping[str, str] = {
     "reactive_dispatch": "Reactive dispatch",
     "n1_verification": "N-1 verification",
     "state_adjustment": "State adjustment",
+    "power_flow": "Power flow",
 }
 """Steps in their order, with names short enough for a terminal of 80 columns."""
 

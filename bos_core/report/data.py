@@ -404,6 +404,82 @@ class AnnualStates:
 
 
 @dataclass(frozen=True)
+class BranchExtreme:
+    """A branch at its highest loading over the hours."""
+
+    name: str
+    loading_max: float
+    hour: int
+    overload_hours: int
+    losses_mwh: float
+
+
+@dataclass(frozen=True)
+class BusExtreme:
+    """A bus at its voltage farthest beyond, or nearest to, its limits."""
+
+    name: str
+    vm_pu: float
+    hour: int
+    vm_pu_min: float
+    vm_pu_max: float
+    violation_hours: int
+
+
+@dataclass(frozen=True, eq=False)
+class PowerFlow:
+    """A time-series power flow; axis ``hour``, values NaN and elements "" where an hour did not converge.
+
+    Attributes
+    ----------
+    schedule : str
+        Where the units' powers come from: ``planned``, ``balanced`` or ``snapshot``.
+    outcome : (hour,) int
+        0 converged, 1 diverged, -1 not solved yet.
+    iterations : (hour,) int
+    residual_pu : (hour,)
+    load_mw, losses_mw, slack_p_mw : (hour,)
+    loading_max : (hour,)
+    loading_branch : (hour,) str
+    overloaded, voltage_violations, q_limited : (hour,) int
+        Branches above their limit, buses beyond theirs, buses whose voltage control stands at a reactive limit.
+    vm_min_pu, vm_p05_pu, vm_p50_pu, vm_p95_pu, vm_max_pu : (hour,)
+        Extremes and percentiles over the buses.
+    vm_min_bus, vm_max_bus : (hour,) str
+    vm_pu_low, vm_pu_high : float
+        Widest voltage limits of all buses.
+    branches : tuple of BranchExtreme
+        Highest loading first.
+    buses : tuple of BusExtreme
+        Farthest beyond a limit first.
+    """
+
+    schedule: str
+    outcome: IntArray
+    iterations: IntArray
+    residual_pu: FloatArray
+    load_mw: FloatArray
+    losses_mw: FloatArray
+    slack_p_mw: FloatArray
+    loading_max: FloatArray
+    loading_branch: StrArray
+    overloaded: IntArray
+    voltage_violations: IntArray
+    q_limited: IntArray
+    vm_min_pu: FloatArray
+    vm_p05_pu: FloatArray
+    vm_p50_pu: FloatArray
+    vm_p95_pu: FloatArray
+    vm_max_pu: FloatArray
+    vm_min_bus: StrArray
+    vm_max_bus: StrArray
+    vm_pu_low: float
+    vm_pu_high: float
+    branches: tuple[BranchExtreme, ...] = ()
+    buses: tuple[BusExtreme, ...] = ()
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a step's results come from."""
 
@@ -439,6 +515,7 @@ class ReportData:
     snapshot_log: pa.Table | None = None
     equivalence: pa.Table | None = None
     annual: AnnualStates | None = None
+    power_flow: PowerFlow | None = None
     provenance: tuple[Provenance, ...] = ()
 
 
@@ -481,6 +558,15 @@ _ADJUSTMENT_AXES: Mapping[str, tuple[str, ...]] = dict.fromkeys(
     ("hour", "outcome", "rounds", "moved_mw", "curtailed_mw", "shed_mw", "cost_eur"), ("adjusted",)
 )
 
+_POWER_FLOW_AXES: Mapping[str, tuple[str, ...]] = dict.fromkeys(
+    (
+        *("outcome", "iterations", "residual_pu", "load_mw", "losses_mw", "slack_p_mw", "loading_max"),
+        *("loading_branch", "overloaded", "voltage_violations", "q_limited", "vm_min_pu", "vm_p05_pu"),
+        *("vm_p50_pu", "vm_p95_pu", "vm_max_pu", "vm_min_bus", "vm_max_bus"),
+    ),
+    ("hour",),
+)
+
 _SECURITY_AXES: Mapping[str, tuple[str, ...]] = dict.fromkeys(("violations_before", "violations_after"), ("hour",))
 
 
@@ -499,6 +585,7 @@ def check(data: ReportData) -> None:
         (data.network, _NETWORK_AXES),
         (data.adjustment, _ADJUSTMENT_AXES),
         (data.security, _SECURITY_AXES),
+        (data.power_flow, _POWER_FLOW_AXES),
     ):
         if part is not None:
             findings += _check_shapes(part, axes, data.head.hours)

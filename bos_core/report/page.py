@@ -38,6 +38,7 @@ from bos_core.report.sections_operation import (
     network_use_section,
 )
 from bos_core.report.sections_overview import key_figures, network_section, provenance_section, table6_section
+from bos_core.report.sections_power_flow import power_flow_section
 from bos_core.report.sections_schedule import schedule_section
 from bos_core.report.sections_security import adjustment_section, contingency_section, security_section
 
@@ -112,6 +113,9 @@ def write(data: ReportData, path: str | os.PathLike[str]) -> Path:
 
 
 def _sections(data: ReportData, store: PackStore) -> list[Section]:
+    if data.power_flow is not None:
+        parts = (power_flow_section, network_section, table6_section, provenance_section)
+        return [_paired(part(data)) for part in parts]
     sections = [
         table6_section(data),
         network_section(data),

@@ -30,16 +30,18 @@ class RunSources:
         The request.
     trace : str
     versions : list of VersionRecord
-        What the run has made, oldest first.
+        What the run has made, oldest first; none by a run that changes no scenario.
+    version : VersionRecord
+        The newest of them; where there is none, the version that the run reads.
     reader : ScenarioReader
-        Of the newest version.
+        Of that version.
     start, hours : int
         First hour of the year, and how many.
 
     Raises
     ------
     NotFoundError
-        If there is no such run, or it has not made a scenario version yet.
+        If there is no such run, or it has neither made a scenario version nor committed results.
     """
 
     def __init__(self, workspace: Workspace, trace_id: str) -> None:
@@ -47,11 +49,13 @@ class RunSources:
         self.record: TaskSetRecord = workspace.ledger.task_set(trace_id)
         self.trace = self.record.trace_id
         made = workspace.scenarios.versions(trace_id=self.trace)
-        if not made:
-            raise NotFoundError(f"run {self.trace} has made no scenario version yet; see `bos ps` and `bos logs`")
+        if not made and not workspace.ledger.outputs(self.trace, "power_flow"):
+            raise NotFoundError(f"run {self.trace} has no results yet; see `bos ps` and `bos logs`")
         self.versions: list[VersionRecord] = sorted(made, key=lambda version: version.number)
-        self.reader: ScenarioReader = workspace.reader(self.versions[-1].id)
-        horizon = self.record.parameters.get("horizon", {})
+        read = str(self.record.parameters.get("scenario_version", ""))
+        self.version = self.versions[-1] if made else workspace.scenarios.get(read)
+        self.reader: ScenarioReader = workspace.reader(self.version.id)
+        horizon = self.record.parameters.get("horizon") or {}
         self.start = int(horizon.get("start_hour", 0))
         self.hours = int(horizon.get("hours", 1))
         self._tables: dict[tuple[str, str], pa.Table | None] = {}

@@ -1,4 +1,4 @@
-"""Table 6 and the list of what is still violated, for the terminal and as cells for the page.
+"""Table 6, what is still violated and a power flow's summary, for the terminal and as cells for the page.
 
 Both show the same figures; the terminal, which may have no more than 80 columns, shows fewer of them.
 """
@@ -16,7 +16,7 @@ from rich.console import Group as Printed
 from rich.table import Table
 from rich.text import Text
 
-from bos_core.report.data import Table6Row
+from bos_core.report.data import PowerFlow, Table6Row
 from bos_core.report.violations import OVERLOAD, Group, by_element
 
 __all__ = ["TABLE6_HEADER", "Table6Row", "duration", "group_cells", "table6", "table6_cells", "violations"]
@@ -247,6 +247,63 @@ def violations(rows: pa.Table, adjusted: bool, most: int = 15) -> Printed:
         "Each of them: in the report, or run.violations() in Python."
     )
     return Printed(table, Text(told, style="dim"))
+
+
+POWER_FLOW_HEADER = ("", "Value", "Where", "When")
+
+
+def power_flow_cells(flow: PowerFlow, label: Callable[[int], str]) -> Cells:
+    """Return the summary of a power flow as text; `label` names an hour of the run."""
+    solved = flow.outcome == 0
+    rows = [
+        ("Hours converged", f"{number(int(solved.sum()))} of {number(flow.outcome.size)}", "", ""),
+        ("Hours diverged", number(int((flow.outcome == 1).sum())), "", _when(flow.outcome == 1, label)),
+    ]
+    if not solved.any():
+        return Cells(POWER_FLOW_HEADER, tuple(rows))
+
+    def extreme(name: str, values: np.ndarray, at: int, where: str, factor: float, digits: int, unit: str) -> None:
+        rows.append((name, number(factor * float(values[at]), digits, unit), where, label(at)))
+
+    if np.isfinite(flow.loading_max).any():
+        top = int(np.nanargmax(flow.loading_max))
+        extreme("Highest loading", flow.loading_max, top, str(flow.loading_branch[top]), 100, 1, "%")
+    low, high = int(np.nanargmin(flow.vm_min_pu)), int(np.nanargmax(flow.vm_max_pu))
+    extreme("Lowest voltage", flow.vm_min_pu, low, str(flow.vm_min_bus[low]), 1, 4, "p.u.")
+    extreme("Highest voltage", flow.vm_max_pu, high, str(flow.vm_max_bus[high]), 1, 4, "p.u.")
+    losses, load = float(np.nansum(flow.losses_mw)), float(np.nansum(flow.load_mw[solved]))
+    share = f"{number(100 * losses / load, 2, '%')} of the load" if load > 0 else ""
+    most = int(np.nanargmax(flow.losses_mw))
+    rows.append(("Losses", number(losses, 1, "MWh"), share, f"most at {label(most)}"))
+    far = int(np.nanargmax(np.abs(flow.slack_p_mw)))
+    extreme("Largest balance", flow.slack_p_mw, far, "", 1, 1, "MW")
+    for name, counts in (
+        ("Branches overloaded", flow.overloaded),
+        ("Voltage violations", flow.voltage_violations),
+        ("At a reactive limit", flow.q_limited),
+    ):
+        hours = int((counts > 0).sum())
+        rows.append((name, f"in {number(hours, 0, 'h')}", f"up to {number(int(counts.max()))} at once", ""))
+    iterations, residual = float(flow.iterations[solved].mean()), float(flow.residual_pu[solved].max())
+    rows.append(("Iterations an hour", number(iterations, 1), f"residual up to {residual:.1e} p.u.", ""))
+    return Cells(POWER_FLOW_HEADER, tuple(rows))
+
+
+def _when(chosen: np.ndarray, label: Callable[[int], str]) -> str:
+    """Name the first of some hours."""
+    found = np.flatnonzero(chosen)
+    more = f" and {number(found.size - 1)} more" if found.size > 1 else ""
+    return f"{label(int(found[0]))}{more}" if found.size else ""
+
+
+def power_flow(flow: PowerFlow, label: Callable[[int], str]) -> Table:
+    """Return the summary of a power flow for the terminal, no wider than 80 columns unless names are long."""
+    table = _rich("Power flow")
+    for position, name in enumerate(POWER_FLOW_HEADER):
+        table.add_column(name, justify="right" if position == 1 else "left", overflow="fold")
+    for row in power_flow_cells(flow, label).rows:
+        table.add_row(*row)
+    return table
 
 
 def _rich(title: str) -> Table:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bos_core.grid.model import FloatArray, Grid, IntArray, Snapshot
 from bos_core.objects.contracts import Array, SlotContract
@@ -16,11 +17,16 @@ CONVERGED, DIVERGED = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """A grid and its states; a block of hours."""
+    """A grid and its states; a block of hours.
+
+    `distributed_slack`: running units that are not variable share the active balance by p_mw_max, instead of the
+    slack alone.
+    """
 
     grid: Grid
     states: Snapshot
     enforce_q_limits: bool = True
+    distributed_slack: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +37,12 @@ class Outputs:
     outcome: Annotated[IntArray, Array(("hour",), "1", "0 converged, 1 diverged", "i", 0, 1)]
     iterations: Annotated[IntArray, Array(("hour",), "1", "Newton iterations", "i", 0)]
     residual_pu: Annotated[FloatArray, Array(("hour",), "p.u.", "largest power mismatch", finite=False)]
-    slack_p_mw: Annotated[FloatArray, Array(("hour",), "MW", "power that the slack adds to its set point")]
+    slack_p_mw: Annotated[FloatArray, Array(("hour",), "MW", "power that the balance adds to the set points")]
     losses_mw: Annotated[FloatArray, Array(("hour",), "MW", "active losses")]
+    q_state: Annotated[
+        NDArray[np.int8],
+        Array(("hour", "bus"), "1", "1 held at the upper reactive limit, -1 at the lower, else 0", "i", -1, 1),
+    ]
 
 
 def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
@@ -52,7 +62,7 @@ def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
 
 CONTRACT = SlotContract(
     name="power_flow",
-    version=1,
+    version=2,
     kind="algorithm",
     summary="Solve the AC power flow of every hour.",
     inputs=Inputs,

@@ -23,19 +23,15 @@ class Parameters(ProgramParameters):
     iterations_max: int = Field(default=30, ge=1, le=200)
     """Newton iterations of one round; every round of reactive-limit switching starts anew."""
 
-    distributed_slack: bool = False
-    """Share the active balance among all running units that are not variable, by p_mw_max, instead of the slack
-    alone."""
-
 
 MANIFEST = ProgramManifest(
     name="newton",
     slot="power_flow",
-    version="1.0.0",
+    version="2.0.0",
     title="Newton power flow",
     description=(
         "Polar Newton with sparse elimination; reactive limits by switching between voltage control and limit, "
-        "with return. Every hour starts from its own voltages."
+        "with return. Every hour starts from its own voltages, and from DC angles where that leads nowhere."
     ),
     parameters=Parameters,
     references=("W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, IEEE Trans. PAS 86 (1967)",),
@@ -50,7 +46,7 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         tol=parameters.tolerance_pu,
         max_iterations=parameters.iterations_max,
         enforce_q_limits=inputs.enforce_q_limits,
-        distributed_slack=parameters.distributed_slack,
+        distributed_slack=inputs.distributed_slack,
     )
     diverged = np.flatnonzero(solution.outcome != CONVERGED)
     if diverged.size:
@@ -62,4 +58,5 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         residual_pu=solution.residual_pu,
         slack_p_mw=solution.slack_p_mw,
         losses_mw=solution.losses_mw,
+        q_state=solution.q_state,
     )
