@@ -24,6 +24,9 @@ CONVERGED, DIVERGED = 0, 1
 TOLERANCE_PU = 1e-8
 MAX_ITERATIONS = 30
 
+_SHORT_PU = 1e-6
+"""Reactance of a branch without impedance where start angles are sought."""
+
 
 @dataclass(frozen=True, eq=False)
 class PowerFlowSolution:
@@ -72,7 +75,8 @@ def dc_start(
     """
     elimination = elimination or eliminate(network)
     n, f, t = network.n_bus, network.from_bus, network.to_bus
-    b = susceptance(replace(network, x_pu=np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)))
+    reactance = np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)
+    b = susceptance(replace(network, x_pu=np.where(reactance == 0.0, _SHORT_PU, reactance)))
     pattern, slots = elimination.pattern, elimination.branch_slot
     matrix = np.bincount(slots.ravel(), np.outer(b, (1.0, -1.0, -1.0, 1.0)).ravel(), pattern.y_column.size)
     matrix[pattern.y_diagonal[elimination.position[network.slack]]] += np.abs(b).max(initial=1.0)
@@ -116,7 +120,8 @@ def prepare(
     if participation is not None and participation.sum() > 0:
         weight = participation[order] / participation.sum()
     v = v0[order]
-    v[slack] *= injections.vm_set_pu[network.slack] / np.abs(v[slack])
+    size = np.abs(v[slack])
+    v[slack] = injections.vm_set_pu[network.slack] * (v[slack] / size if size > 0.0 else 1.0)
     active = injections.voltage_control[order]
     active[slack] = False
     state = State(

@@ -83,6 +83,7 @@ VALUES = [
     ("line", "x_ohm", float("nan"), "Line 0", "x_ohm is missing or NaN"),
     ("line", "r_ohm", float("inf"), "Line 0", "infinite"),
     ("line", "i_max_ka", -1.0, "Line 0", "permanent rating"),
+    ("line", "i_max_ka", 0.0, "Line 0", "nothing if unrated"),
     ("line", "from_bus", "bus 99", "Line 0", "bus 99"),
     ("line", "length_km", -3.0, "Line 0", "0 or more"),
     ("transformer", "x_pu", 0.0, "Trafo 0", "merge its buses or give x_pu > 0"),
