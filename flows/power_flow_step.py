@@ -91,30 +91,28 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     assert isinstance(outputs, Outputs)
     hours = np.arange(job.hours.start, job.hours.stop)
     flows = branch_flows(grid, outputs.states)
-    tables = {
-        "hours": _hours(hours, outputs, flows, limits, given.schedule),
-        "limited": _limited(hours, outputs.q_state),
-    }
-    return tables | _element_tables(hours, outputs, flows, limits, request.elements)
+    return results(hours, outputs, flows, limits, given.schedule, request.elements)
 
 
-def _element_tables(
-    hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criteria, every: bool
+def results(
+    hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criteria, schedule: str, elements: bool
 ) -> dict[str, pa.Table]:
-    """Return what the solved hours of a block make of each bus and branch; nothing where none was solved.
+    """Return the tables of a block of hours; those of elements hold the hours that converged, and need one.
 
     Flows are kept in single precision: they follow from the voltages, which are kept in full.
     """
+    tables = {
+        "hours": _hours(hours, outputs, flows, limits, schedule),
+        "limited": _limited(hours, outputs.q_state),
+    }
     solved = outputs.outcome == CONVERGED
     if not solved.any():
-        return {}
+        return tables
     hours, vm_pu, va_rad = hours[solved], outputs.states.vm_pu[solved], outputs.states.va_rad[solved]
     flows = BranchFlows(**{name: values[solved] for name, values in vars(flows).items()})
-    tables = {
-        "bus_extremes": _bus_extremes(hours, vm_pu, limits),
-        "branch_extremes": _branch_extremes(hours, flows, limits),
-    }
-    if every:
+    tables["bus_extremes"] = _bus_extremes(hours, vm_pu, limits)
+    tables["branch_extremes"] = _branch_extremes(hours, flows, limits)
+    if elements:
         single = {name: values.astype(np.float32) for name, values in vars(flows).items()}
         tables["buses"] = _by_element(hours, "bus", {"vm_pu": vm_pu, "va_rad": va_rad})
         tables["branches"] = _by_element(hours, "branch", single)
@@ -132,9 +130,7 @@ def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _hours(
-    hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criteria, schedule: Schedule
-) -> pa.Table:
+def _hours(hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criteria, schedule: str) -> pa.Table:
     """Return a row an hour: outcome, balance, extremes with their elements, the voltage band, limits passed."""
     solved, states = outputs.outcome == CONVERGED, outputs.states
 
@@ -167,7 +163,7 @@ def _hours(
         "q_limited": (outputs.q_state != 0).sum(axis=1).astype(np.int32),
     }
     table = _table(columns)
-    return table.append_column("schedule", pa.array([schedule.value] * hours.size, pa.string()))
+    return table.append_column("schedule", pa.array([str(schedule)] * hours.size, pa.string()))
 
 
 def _largest(loading: FloatArray) -> tuple[IntArray, FloatArray]:

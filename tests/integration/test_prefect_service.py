@@ -33,6 +33,7 @@ RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
 ALL = [
     "planning-chain/annual",
     "planning-chain/week",
+    "power-flow/default",
     "step-1-system-model/default",
     "step-2-snapshot/default",
     "step-3-equivalence/default",

@@ -1,17 +1,29 @@
 """Laws that every power flow obeys, on a small grid with every kind of device."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bos_core.grid.dc import DcModel
 from bos_core.grid.elimination import eliminate, factorize, substitute
 from bos_core.grid.injections import bus_injections, hvdc_injections, share_q, sum_by_bus
 from bos_core.grid.model import Grid, Network, Snapshot, stack
-from bos_core.grid.power_flow import CONVERGED, DIVERGED, dc_start, network_at, participation, solve, solve_hours
+from bos_core.grid.power_flow import (
+    CONVERGED,
+    DIVERGED,
+    branch_flows,
+    dc_start,
+    network_at,
+    participation,
+    solve,
+    solve_hours,
+)
 from bos_core.objects.contracts import check
 from slots.power_flow import newton
 from slots.power_flow.contract import CONTRACT, Inputs
@@ -194,3 +206,97 @@ def test_elimination_solves_like_a_dense_solver(spur_case: Callable[..., Case]) 
     assert factorize(pattern, blocks, factors, np.empty((n, 4)))
     substitute(pattern, factors, x)
     np.testing.assert_allclose(x, expected, rtol=1e-9, atol=1e-12)
+
+
+def random_network(template: Network, edges: np.ndarray) -> Network:
+    """Return a network of these edges, (branch, 2), with slack 0 and small random impedances."""
+    buses, count = int(edges.max()) + 1, edges.shape[0]
+    rng = np.random.default_rng(buses)
+    columns = {}
+    for field in fields(Network):
+        values = getattr(template, field.name)
+        if isinstance(values, np.ndarray) and field.name.startswith(("tap",)):
+            columns[field.name] = values[:0]
+        elif isinstance(values, np.ndarray):
+            columns[field.name] = np.repeat(values[:1], buses if values.size == template.n_bus else count)
+    columns |= {"x_pu": rng.uniform(0.01, 0.1, count), "r_pu": rng.uniform(0.001, 0.01, count)}
+    columns |= {"from_bus": edges[:, 0], "to_bus": edges[:, 1]}
+    return replace(template, **columns, slack=0)
+
+
+@pytest.mark.parametrize(("buses", "meshes"), [(2, 0), (40, 0), (40, 12), (300, 60)])
+def test_order_is_a_postorder_and_radial_parts_cause_no_fill(
+    spur_case: Callable[..., Case], buses: int, meshes: int
+) -> None:
+    rng = np.random.default_rng(buses + meshes)
+    tree = np.array([[rng.integers(k), k] for k in range(1, buses)])
+    extra = rng.integers(0, buses, (meshes, 2))
+    network = random_network(spur_case()[0].network, np.concatenate([tree, extra[extra[:, 0] != extra[:, 1]]]))
+    elimination = eliminate(network)
+    pattern = elimination.pattern
+    assert np.array_equal(np.sort(elimination.order), np.arange(buses))
+    assert np.array_equal(elimination.order[elimination.position], np.arange(buses))
+    if meshes == 0:
+        assert pattern.u_column.size == buses - 1
+    parent = np.array([pattern.path[a + 1] if b - a > 1 else buses for a, b in pairwise(pattern.path_ptr)])
+    size = np.ones(buses, np.int64)
+    for k in range(buses - 1):
+        size[parent[k]] += size[k]
+    for k in range(buses - 1):  # in a postorder the descendants of a node stand right before it
+        children = np.flatnonzero(parent == k)
+        assert size[k] == 1 + size[children].sum()
+        assert children.size == 0 or children.min() > k - size[k]
+    g, b = elimination.admittances(network)
+    at = sp.csr_matrix((g + 1j * b, pattern.y_column, pattern.y_ptr))
+    expected = network.admittance_matrix()[elimination.order][:, elimination.order]
+    assert abs(at - expected).max() < 1e-9
+
+
+def test_start_angles_are_those_of_the_dc_network(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    network = replace(grid.network, shift_rad=np.where(np.arange(11) == 2, 0.1, grid.network.shift_rad))
+    injections = bus_injections(grid, snapshot)
+    expected = DcModel.of(network).angles(injections.p_nominal_pu)
+    expected -= expected[network.slack]
+    np.testing.assert_allclose(np.angle(dc_start(network, injections, 0.3)), expected + 0.3, atol=1e-12)
+
+
+def test_flows_at_the_ends_of_branches_add_up_to_what_buses_put_in(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    moved = replace(snapshot, tap=np.array([5]), shunt_step=np.array([3]))
+    solved = solve_hours(grid, stack([snapshot, moved]))
+    flows = branch_flows(grid, solved.states)
+    network = grid.network
+    for hour, state in enumerate((snapshot, moved)):
+        at = network_at(grid, state)
+        power = np.zeros(8, complex)
+        np.add.at(power, network.from_bus, flows.p_from_mw[hour] + 1j * flows.q_from_mvar[hour])
+        np.add.at(power, network.to_bus, flows.p_to_mw[hour] + 1j * flows.q_to_mvar[hour])
+        power += (at.g_shunt_pu - 1j * at.b_shunt_pu) * solved.states.vm_pu[hour] ** 2 * network.base_mva
+        given = bus_injections(grid, solved.states.hour(hour))
+        vm = solved.states.vm_pu[hour]
+        p = given.p_pu - given.p_current_pu * vm - given.p_impedance_pu * vm**2
+        assert power.real / network.base_mva == pytest.approx(p, abs=1e-7)
+        assert (flows.p_from_mw + flows.p_to_mw)[hour].sum() <= solved.losses_mw[hour] + 1e-6
+    loading = at.loading(solved.states.vm_pu[1] * np.exp(1j * solved.states.va_rad[1]))
+    rated = np.isfinite(at.i_max_from_pu) | np.isfinite(at.i_max_to_pu)
+    assert flows.loading[1, rated] == pytest.approx(loading[rated])
+    assert np.isnan(flows.loading[1, ~rated]).all()
+
+
+def test_an_hour_does_not_depend_on_its_block(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    hours = [spur_case(load)[1] for load in (0.4, 1.3, 0.8)] + [snapshot]
+    block = solve_hours(grid, stack(hours))
+    for k, hour in enumerate(hours):
+        alone = solve_hours(grid, hour.block())
+        assert np.array_equal(alone.states.vm_pu[0], block.states.vm_pu[k])
+        assert np.array_equal(alone.q_state[0], block.q_state[k])
+
+
+def test_an_hour_that_fails_from_its_voltages_is_tried_from_dc_angles(spur_case: Callable[..., Case]) -> None:
+    grid, snapshot = spur_case()
+    lost = replace(snapshot, vm_pu=np.full(8, np.nan))
+    again, plain = solve_hours(grid, lost.block()), solve_hours(grid, snapshot.block())
+    assert again.outcome[0] == CONVERGED
+    np.testing.assert_allclose(again.states.vm_pu, plain.states.vm_pu, atol=1e-7)
