@@ -26,6 +26,7 @@ from bos_core.api import Scenarios
 from bos_core.index.scenarios import Chunk
 from bos_core.objects.task import TaskState
 from bos_core.scheduling.prefect_server import server_url
+from flows.request import STEP_ORDER
 from flows.steps import STEPS
 
 RTS_GMLC = Path(__file__).parents[3] / "shared" / "yardsticks" / "rts_gmlc"
@@ -183,9 +184,9 @@ def test_the_whole_chain_runs_on_the_worker(
     assert f"trace:{record.trace_id}" in run.tags
     of_trace = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"trace:{record.trace_id}"]))
     subflows = {flow.name for flow in client.read_flow_runs(flow_run_filter=of_trace)} - {run.name}
-    assert {f"{step.title} rts 24 h" for step in STEPS.values()} <= subflows
+    assert {f"{step.title} rts 24 h" for step in map(STEPS.__getitem__, STEP_ORDER)} <= subflows
     artifacts = {str(a.key): a for a in client.read_artifacts(flow_run_filter=of_trace, limit=100)}
-    for step in STEPS:
+    for step in STEP_ORDER:
         assert artifacts[f"progress-{step.replace('_', '-')}"].data == 100.0
         assert "success" in str(artifacts[f"tasks-{step.replace('_', '-')}"].data)
     assert "N-1 verification" in str(artifacts["table-6"].data)
@@ -196,6 +197,22 @@ def test_the_whole_chain_runs_on_the_worker(
         assert b"<title>Planning of rts, 24 hours" in page.read()
     lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
     assert any(record.trace_id in line.message for line in lines)
+
+
+@pytest.mark.timeout(400)
+def test_a_power_flow_runs_on_the_worker(service: Any, client: SyncPrefectClient, workspace: Workspace) -> None:
+    form = _form(client, "power-flow/default")["definitions"]["PowerFlowRequest"]["properties"]
+    assert "six" in form["scenario"]["enum"]
+    started = run_deployment(
+        "power-flow/default", parameters={"request": {"scenario": "six"}}, timeout=300, poll_interval=0.5
+    )
+    run = client.read_flow_run(started.id)
+    assert run.state is not None
+    assert run.state.type is StateType.COMPLETED, run.state.message
+    record = workspace.ledger.task_sets(1)[0]
+    assert (record.business, record.state) == ("power-flow", TaskState.SUCCESS)
+    with urllib.request.urlopen(f"{service.url}/reports/{record.trace_id}.html", timeout=30) as page:
+        assert b"The snapshot converged" in page.read()
 
 
 def test_a_run_of_the_terminal_shows_its_log_in_the_ui_and_not_on_the_screen(
