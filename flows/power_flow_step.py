@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bos_core.access.criteria import Criteria, criteria
 from bos_core.access.given_states import GivenStates, Schedule, read_given_states
-from bos_core.access.result_table import unit_of
+from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
 from bos_core.grid.power_flow import BranchFlows, branch_flows
@@ -119,17 +119,6 @@ def results(
     return tables
 
 
-def _table(columns: Mapping[str, np.ndarray]) -> pa.Table:
-    """Make a result table in which what is not known is null, never NaN."""
-    arrays = [pa.array(np.where(np.isfinite(v), v, np.nan) if v.dtype.kind == "f" else v, from_pandas=True)
-              for v in columns.values()]  # fmt: skip
-    fields = [
-        pa.field(name, array.type, metadata={"unit": unit_of(name)})
-        for name, array in zip(columns, arrays, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-
-
 def _hours(hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criteria, schedule: str) -> pa.Table:
     """Return a row an hour: outcome, balance, extremes with their elements, the voltage band, limits passed."""
     solved, states = outputs.outcome == CONVERGED, outputs.states
@@ -146,7 +135,7 @@ def _hours(hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criter
         "hour": hours,
         "outcome": outputs.outcome.astype(np.int8),
         "iterations": outputs.iterations.astype(np.int16),
-        "residual_pu": outputs.residual_pu,
+        "residual_pu": np.where(np.isfinite(outputs.residual_pu), outputs.residual_pu, np.nan),
         "load_mw": states.load_p_mw.sum(axis=1),
         "generation_mw": known(np.where(states.unit_on, states.unit_p_mw, 0.0).sum(axis=1)),
         "losses_mw": known(outputs.losses_mw),
@@ -162,7 +151,7 @@ def _hours(hours: IntArray, outputs: Outputs, flows: BranchFlows, limits: Criter
         "voltage_violations": np.where(solved, _beyond(vm, limits).sum(axis=1), 0).astype(np.int32),
         "q_limited": (outputs.q_state != 0).sum(axis=1).astype(np.int32),
     }
-    table = _table(columns)
+    table = result_table(columns)
     return table.append_column("schedule", pa.array([str(schedule)] * hours.size, pa.string()))
 
 
@@ -185,7 +174,7 @@ def _bus_extremes(hours: IntArray, vm_pu: FloatArray, limits: Criteria) -> pa.Ta
     """Return a row a bus: extreme voltages with their hours, and hours beyond a limit."""
     bus = np.arange(vm_pu.shape[1], dtype=np.int32)
     low, high = vm_pu.argmin(axis=0), vm_pu.argmax(axis=0)
-    return _table(
+    return result_table(
         {
             "bus": bus,
             "vm_min_pu": vm_pu[low, bus],
@@ -202,7 +191,7 @@ def _branch_extremes(hours: IntArray, flows: BranchFlows, limits: Criteria) -> p
     loading = flows.loading
     branch = np.arange(loading.shape[1], dtype=np.int32)
     top = np.where(np.isnan(loading), -1.0, loading).argmax(axis=0)
-    return _table(
+    return result_table(
         {
             "branch": branch,
             "loading_max": loading[top, branch],
@@ -216,7 +205,9 @@ def _branch_extremes(hours: IntArray, flows: BranchFlows, limits: Criteria) -> p
 def _limited(hours: IntArray, q_state: np.ndarray) -> pa.Table:
     """Return a row for every bus whose voltage control stood at a reactive limit in an hour."""
     hour, bus = np.nonzero(q_state)
-    return _table({"hour": hours[hour], "bus": bus.astype(np.int32), "limit": q_state[hour, bus].astype(np.int8)})
+    return result_table(
+        {"hour": hours[hour], "bus": bus.astype(np.int32), "limit": q_state[hour, bus].astype(np.int8)}
+    )
 
 
 def _by_element(hours: IntArray, name: str, values: Mapping[str, FloatArray]) -> pa.Table:
@@ -226,7 +217,7 @@ def _by_element(hours: IntArray, name: str, values: Mapping[str, FloatArray]) ->
         name: np.repeat(np.arange(count, dtype=np.int32), hours.size),
         "hour": np.tile(hours.astype(np.int32), count),
     }
-    return _table(columns | {key: np.ascontiguousarray(array.T).ravel() for key, array in values.items()})
+    return result_table(columns | {key: np.ascontiguousarray(array.T).ravel() for key, array in values.items()})
 
 
 def conclude(run: StepRun) -> str:

@@ -107,8 +107,7 @@ def n1_tables(grid: Grid, outage: IntArray, hours: IntArray, outputs: Outputs) -
         pa.field(name, pa.from_numpy_dtype(values.dtype), metadata={"unit": PAIR_UNITS.get(name, "1")})
         for name, values in columns.items()
     ]
-    arrays = [pa.array(values, from_pandas=True) for values in columns.values()]  # what is not known is null
-    pairs = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    pairs = pa.Table.from_arrays([pa.array(v) for v in columns.values()], schema=pa.schema(fields))
     overloads = {
         "hour": hours[outputs.overload_hour],
         "contingency": outage[outputs.overload_contingency],

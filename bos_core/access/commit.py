@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bos_core.access.digest import table_digest
 from bos_core.access.store import ResultStore, encode
@@ -55,7 +56,7 @@ def commit_outputs(
     attempt : int
         From the claim.
     tables : mapping of str to pyarrow.Table
-        Output name to table; units in the fields' metadata under ``unit``.
+        Output name to table; units in the fields' metadata under ``unit``. NaN becomes null.
     context : TaskSetContext
         Of the task set.
     wall_s, io_s : float
@@ -74,7 +75,8 @@ def commit_outputs(
     prefix = attempt_prefix(context.trace_id, record.id, attempt)
     outputs = []
     for name, table in sorted(tables.items()):
-        outputs.append(_write(store, f"{prefix}/{name}.parquet", name, table, record, attempt, context))
+        address = f"{prefix}/{name}.parquet"
+        outputs.append(_write(store, address, name, without_nan(table), record, attempt, context))
     manifest = {
         "trace_id": context.trace_id,
         "task_id": record.id,
@@ -98,6 +100,18 @@ def commit_outputs(
         peak_rss_mb=peak_rss_mb,
         message=message,
     )
+
+
+def without_nan(table: pa.Table) -> pa.Table:
+    """Return the table with null where a value is NaN: what is not known is null in a file."""
+    for position, field in enumerate(table.schema):
+        if not pa.types.is_floating(field.type):
+            continue
+        unknown = pc.is_nan(table.column(position))
+        if pc.any(unknown).as_py():
+            values = pc.if_else(unknown, pa.scalar(None, field.type), table.column(position))
+            table = table.set_column(position, field, values)
+    return table
 
 
 @dataclass(frozen=True)

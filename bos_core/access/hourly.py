@@ -24,21 +24,17 @@ def hourly_table(series: str, first_hour: int, ids: StrArray | Sequence[str], va
         Hour of the year of the first row.
     ids : (element,) str
     values : (hour, element)
-        NaN becomes null.
     """
     schema = SERIES[series]
     metadata = {"unit": schema.unit, "doc": schema.doc}
     hours = pa.array(np.arange(first_hour, first_hour + values.shape[0]), pa.int64())
     fields = [pa.field(str(i), schema.type, nullable=True, metadata=metadata) for i in ids]
-    columns = [pa.array(values[:, k], schema.type, from_pandas=True) for k in range(values.shape[1])]
+    columns = [pa.array(values[:, k], schema.type) for k in range(values.shape[1])]
     return pa.Table.from_arrays([hours, *columns], schema=pa.schema([HOUR, *fields], metadata={"series": series}))
 
 
 def hourly_rows(table: pa.Table) -> tuple[IntArray, StrArray, np.ndarray]:
-    """Return (hours, ids, values (hour, element)) of a wide table in order of hours, which may have gaps.
-
-    A null is NaN.
-    """
+    """Return (hours, ids, values (hour, element)) of a wide table in order of hours, which may have gaps."""
     ordered = table.sort_by(HOUR.name)
     names = [name for name in ordered.column_names if name != HOUR.name]
     hours = ordered[HOUR.name].to_numpy()

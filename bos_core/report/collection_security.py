@@ -91,6 +91,7 @@ def _worst(sources: RunSources, pairs: pa.Table) -> tuple[Pair, ...]:
     order = np.argsort(-severity, kind="stable")
     _, first = np.unique(pairs["contingency"].to_numpy()[order], return_index=True)
     rows = pairs.take(order[np.sort(first)[:WORST_SHOWN]]).to_pylist()
+    rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
     branch, bus = sources.grid.network.branch_name, sources.grid.network.bus_name
 
     def name(known: np.ndarray, k: int) -> str:

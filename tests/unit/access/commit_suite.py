@@ -15,7 +15,7 @@ import pytest
 from ledger_suite import claimed, let_lease_run_out, make_tasks, open_set
 from sqlalchemy.engine import Engine
 
-from bos_core.access.commit import attempt_prefix, collect_chunks, collect_garbage, commit_outputs
+from bos_core.access.commit import attempt_prefix, collect_chunks, collect_garbage, commit_outputs, without_nan
 from bos_core.access.digest import table_digest
 from bos_core.access.results import ResultReader
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
@@ -263,3 +263,11 @@ def test_the_order_of_writes(store: ResultStore, ledger: Ledger) -> None:
     watching_ledger: Any = Watching(ledger)
     commit(watching_store, watching_ledger, task, claimed(ledger, task.id), context)
     assert seen == ["put", "put", "put_if_absent", "finish"]
+
+
+def test_what_is_not_known_is_null_and_never_nan() -> None:
+    table = pa.table({"hour": [1, 2, 3], "loading": [0.5, float("nan"), None], "class": ["a", "b", "c"]})
+    clean = without_nan(table)
+    assert clean["loading"].to_pylist() == [0.5, None, None]
+    assert clean.schema == table.schema
+    assert without_nan(clean) is clean
