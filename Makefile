@@ -3,7 +3,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
 
-.PHONY: demo test packages clean
+.PHONY: demo test bench packages clean
 
 demo: $(COMPILED)  ## run the planning chain for one week on a real grid
 	$(VENV)/bin/bos demo
@@ -15,7 +15,10 @@ test: packages $(COMPILED)  ## everything that CI runs
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/pytest
 
-packages:  ## what the tests need of the system, where it can be installed
+bench: packages $(COMPILED)  ## each step beside its peers; ONLY="n1 ..." for some, BUDGET=seconds, DRAW=1 to draw only
+	$(VENV)/bin/python tests/benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRAW),--draw)
+
+packages:  ## what tests and benchmarks need of the system, where it can be installed
 	infra/packages
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard bos_core/grid/native/*)

@@ -1,0 +1,438 @@
+"""N-1 by AC power flow: outages of networks of 9 to 34,479 buses, and of the planned day of SimBench's grid."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import resource
+import threading
+import time
+import warnings
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandapower
+import tools
+from frame import OURS, Accuracy, Bench, Row
+from home import PlannedDay, planned_day
+from networks import CASES, TOLERANCE_PU, Case, builtin, simbench
+from power_flow import pgm_arrays
+from timing import Timing, best_of
+
+from bos_core.grid.model import Grid, IntArray, Snapshot
+from bos_core.grid.n1 import CONVERGED, DIVERGED, ISLANDED, Criteria, N1Result, verify_outages
+from bos_core.grid.power_flow import network_at, solve_hours
+
+TITLE = "N-1 by full AC power flow, 1e-8 p.u.: a pair of hour and outage on one core"
+PACKAGES = ("numpy", "scipy", "numba", "pandapower", "lightsim2grid", "pypowsybl", "simbench")
+SAME_PU, SAME_LOADING = 1e-6, 1e-5
+OUTAGES_MAX = 2000
+PEER_S = 10.0
+"""Roughly what a peer may take for its sample of outages."""
+SAMPLES = {"OpenLoadFlow": 100, "pandapower": 10, "power-grid-model": 50}
+DAY_PEER_HOURS = (8, 18)
+GROWTH_PAIRS = (10_000, 100_000, 1_000_000, 10_000_000)
+BLOCK_HOURS = 24
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Outages of some hours of a grid, with the options of the verification."""
+
+    label: str
+    grid: Grid
+    states: Snapshot
+    outages: IntArray
+    criteria: Criteria
+    q_limits: bool = False
+    distributed: bool = False
+    panel: str = "networks"
+
+    @property
+    def pairs(self) -> int:
+        return self.outages.size * self.states.vm_pu.shape[0]
+
+    def verify(self) -> N1Result:
+        return verify_outages(
+            self.grid, self.states, self.outages, self.criteria, enforce_q_limits=self.q_limits,
+            distributed_slack=self.distributed, tol=TOLERANCE_PU,
+        )  # fmt: skip
+
+
+def run(bench: Bench, budget_s: float) -> None:
+    """Verify outages of every network with every tool, then what only the day can show."""
+    bench.settings |= {
+        OURS: "extremes, loadings and violation lists of every pair included, and the base case",
+        "lightsim2grid": "ContingencyAnalysis, NR_KLU, compute and compute_flows (the currents), the same pairs",
+        "OpenLoadFlow": "pypowsybl security analysis of a sample of the pairs, its base case included",
+        "pandapower": "runpp of a sample of the pairs, one by one, numba, from the base case's voltages",
+        "power-grid-model": "batch of a sample of the pairs; no voltage-controlled buses, so another problem",
+    }
+    with bench.doing("preparing the planned day"):
+        day = planned_day(bench)
+    for name in (*CASES, "simbench"):
+        with bench.doing(f"reading {name}"):
+            case = simbench() if name == "simbench" else builtin(name)
+        _network(bench, case)
+        del case
+        gc.collect()
+    _day(bench, day)
+    _growth(bench, day, budget_s)
+    _two_processes(bench, day)
+
+
+def _network(bench: Bench, case: Case) -> None:
+    """One state of a network, every branch rated at 2 p.u. so that a loading is a current."""
+    n, m = case.n_bus, case.grid.network.n_branch
+    rated = replace(case.grid.network, i_max_from_pu=np.full(m, 2.0), i_max_to_pu=np.full(m, 2.0))
+    grid = replace(case.grid, network=rated)
+    solved = solve_hours(grid, case.snapshot.block(), enforce_q_limits=False)
+    every = max(1, -(-m // OUTAGES_MAX))
+    outages = np.arange(0, m, every)
+    label = f"{n:,} buses ({case.name}), {outages.size:,} of {m:,} outages"
+    criteria = Criteria(np.full(n, 0.9), np.full(n, 1.1), np.ones(m))
+    task = Task(label, grid, solved.states, outages, criteria)
+    result = _ours(bench, task, n)
+    case = replace(case, snapshot=task.states.hour(0))
+    _peers(bench, case, task, result, n)
+
+
+def _ours(bench: Bench, task: Task, size: float) -> N1Result:
+    with bench.doing(f"{OURS} {task.label}"):
+        times, result = best_of(task.verify, runs_max=5, budget_s=4.0)
+    outcome = result.extremes.outcome
+    figures = {
+        "kernel": getattr(result, "kernel", "numba"),
+        "pairs": task.pairs,
+        **{name: int((outcome == k).sum()) for name, k in _CLASSES},
+        "solved_alone": int(result.solved_alone.sum()),
+        "residual_pu": float(np.nanmax(np.where(outcome == DIVERGED, np.nan, result.extremes.residual_pu))),
+        "iterations_mean": float(result.extremes.iterations.mean()),
+        "q_switched_share": float((result.extremes.q_switches > 0).mean()),
+    }
+    note = (
+        f"{figures['converged']:,} converged, {figures['islanded']:,} islanded, {figures['diverged']:,} diverged"
+    )
+    bench.add(Row(task.label, size, OURS, "pair", times.per(task.pairs), figures=figures, note=note,
+                  panel=task.panel, reference=True))  # fmt: skip
+    return result
+
+
+_CLASSES = (("converged", CONVERGED), ("islanded", ISLANDED), ("diverged", DIVERGED))
+
+
+def _peers(bench: Bench, case: Case, task: Task, result: N1Result, size: float) -> None:
+    """Every peer on one hour's outages, without reactive limits and with a single slack."""
+    with bench.peer("lightsim2grid", task.label):
+        _lightsim(bench, case, task, result, size)
+    with bench.peer("OpenLoadFlow", task.label):
+        _security_analysis(bench, case, task, result, size)
+    with bench.peer("pandapower", task.label):
+        _pandapower(bench, case, task, result, size)
+    with bench.peer("power-grid-model", task.label):
+        _power_grid_model(bench, case, task, size)
+
+
+def _lightsim(bench: Bench, case: Case, task: Task, result: N1Result, size: float) -> None:
+    from lightsim2grid.contingencyAnalysis import AlgorithmType, ContingencyAnalysisCPP
+
+    model, number = tools.lightsim(case)
+    state = task.states.hour(0)
+    base = model.ac_pf(state.vm_pu * np.exp(1j * state.va_rad), 20, TOLERANCE_PU)
+    if not len(base):
+        raise RuntimeError("its base case diverged")
+
+    def analysis() -> tuple[Any]:
+        tool = ContingencyAnalysisCPP(model)
+        tool.change_algorithm(AlgorithmType.NR_KLU)
+        tool.handle_disconnected_grid = True
+        tool.add_multiple_n1(number[task.outages].tolist())
+        return (tool,)
+
+    def work(tool: Any) -> Any:
+        tool.compute(base, 20, TOLERANCE_PU)
+        tool.compute_flows()
+        return tool
+
+    times, tool = best_of(work, prepare=analysis, runs_max=3, budget_s=PEER_S, warm_up=size < 2000)
+    accuracy, figures, note = _compared(task, result, np.argsort(number[task.outages]), tool)
+    bench.add(
+        Row(
+            task.label,
+            size,
+            "lightsim2grid",
+            "pair",
+            times.per(task.outages.size),
+            accuracy,
+            figures,
+            note,
+            task.panel,
+        )
+    )
+
+
+def _compared(
+    task: Task, result: N1Result, order: IntArray, tool: Any
+) -> tuple[tuple[Accuracy, ...], dict[str, Any], str]:
+    """Compare classes, extreme voltages and the highest loading of every outage.
+
+    lightsim2grid orders outages by its own numbers (`order`), and keeps the slack's part of a cut network; outages
+    whose larger part has lost the slack are another question and only counted.
+    """
+    voltages, solved = tool.get_voltages(), np.asarray(tool.converged_mask())
+    extremes, network = result.extremes, network_at(task.grid, task.states.hour(0))
+    worst_v = worst_loading = 0.0
+    other_class = other_part = 0
+    for row, position in enumerate(order):
+        ours = int(extremes.outcome[0, position])
+        v, branch = voltages[row], int(task.outages[position])
+        live = np.abs(v) > 0
+        if ours == ISLANDED and (2 * live.sum() < v.size):
+            other_part += 1
+            continue
+        if (ours != DIVERGED) != bool(solved[row]):
+            other_class += 1
+            continue
+        if ours == DIVERGED:
+            continue
+        vm = np.abs(v[live])
+        loading = network.loading(v)
+        loading[branch] = 0.0
+        loading[~(live[network.from_bus] & live[network.to_bus])] = 0.0
+        off = (vm.min() - extremes.vm_min_pu[0, position], vm.max() - extremes.vm_max_pu[0, position])
+        worst_v = max(worst_v, *np.abs(off))
+        worst_loading = max(worst_loading, abs(loading.max() - extremes.loading_max[0, position]))
+    accuracy = (
+        Accuracy("classes apart", other_class, 0),
+        Accuracy("dV p.u.", worst_v, SAME_PU),
+        Accuracy("d loading", worst_loading, SAME_LOADING),
+    )
+    note = f"{other_part} outages not compared: it keeps the smaller part" if other_part else ""
+    return accuracy, {"pairs": int(order.size), "other_part": other_part}, note
+
+
+def _sample(task: Task, result: N1Result, tool: str, size: float) -> IntArray:
+    """Return positions of outages that we solved as converged, evenly spread."""
+    count = SAMPLES[tool] if size < 2000 else max(3, SAMPLES[tool] // (5 if size < 20_000 else 20))
+    solved = np.flatnonzero(result.extremes.outcome[0] == CONVERGED)
+    return solved[np.unique(np.linspace(0, solved.size - 1, min(count, solved.size)).astype(int))]
+
+
+def _security_analysis(
+    bench: Bench, case: Case, task: Task, result: N1Result, size: float, *, same: float = SAME_PU
+) -> None:
+    import pypowsybl.security as ps
+
+    network = tools.powsybl(case)
+    parameters = tools.open_load_flow(case, q_limits=task.q_limits, distributed=task.distributed)
+    chosen = _sample(task, result, "OpenLoadFlow", size)
+    ids = task.grid.network.branch_id[task.outages[chosen]].tolist()
+
+    def work(watched: list[str], levels: list[str]) -> Any:
+        analysis = ps.create_analysis()
+        analysis.add_single_element_contingencies(watched)
+        if levels:
+            analysis.add_postcontingency_monitored_elements(contingency_ids=watched, voltage_level_ids=levels)
+        return analysis.run_ac(network, parameters)
+
+    times, _ = best_of(lambda: work(ids, []), runs_max=3, budget_s=PEER_S, warm_up=size < 2000)
+    few = ids[:: max(1, len(ids) // 20)]
+    places = chosen[:: max(1, len(ids) // 20)]
+    levels = ["VL " + str(i) for i in task.grid.network.bus_id]
+    answer = work(few, levels)
+    vm = answer.bus_results.reset_index()
+    vm["vm"] = vm.v_mag.to_numpy() / network.get_voltage_levels().nominal_v.loc[vm.voltage_level_id].to_numpy()
+    extreme = vm.groupby("contingency_id").vm.agg(["min", "max"])
+    apart, off = 0, []
+    for key, position in zip(few, places, strict=True):
+        if str(answer.post_contingency_results[key].status) != "ComputationStatus.CONVERGED":
+            apart += 1
+            continue
+        low, high = extreme.loc[key]
+        e = result.extremes
+        off.append(max(abs(low - e.vm_min_pu[0, position]), abs(high - e.vm_max_pu[0, position])))
+    accuracy = (Accuracy("classes apart", apart, 0), Accuracy("dV p.u.", max(off, default=np.inf), same))
+    bench.add(
+        Row(task.label, size, "OpenLoadFlow", "pair", times.per(len(ids)), accuracy, {"pairs": len(ids)},
+            note=f"Sample of {len(ids)}, {len(few)} compared", panel=task.panel)
+    )  # fmt: skip
+
+
+def _pandapower(bench: Bench, case: Case, task: Task, result: N1Result, size: float) -> None:
+    state = task.states.hour(0)
+    start = state.vm_pu * np.exp(1j * state.va_rad)
+    usable = [k for k in _sample(task, result, "pandapower", size) if case.element[task.outages[k]][0]]
+    options = {"enforce_q_lims": task.q_limits}
+    tools.run_pandapower(case, start=start, **options)
+    total, off, apart = Timing(0.0, 0.0, 1), [], 0
+    for position in usable:
+        table, row = case.element[task.outages[position]]
+        case.net[table].loc[row, "in_service"] = False
+        try:
+            times, _ = best_of(
+                lambda: tools.run_pandapower(case, start=start, **options), runs_max=1, warm_up=False
+            )
+        except pandapower.LoadflowNotConverged:
+            apart += 1
+            continue
+        finally:
+            case.net[table].loc[row, "in_service"] = True
+        total = Timing(total.cpu_s + times.cpu_s, total.wall_s + times.wall_s, 1)
+        vm, e = np.abs(case.voltages()), result.extremes
+        off.append(max(abs(vm.min() - e.vm_min_pu[0, position]), abs(vm.max() - e.vm_max_pu[0, position])))
+    accuracy = (Accuracy("classes apart", apart, 0), Accuracy("dV p.u.", max(off, default=np.inf), SAME_PU))
+    note = f"Sample of {len(usable)}"
+    bench.add(
+        Row(task.label, size, "pandapower", "pair", total.per(max(len(off), 1)), accuracy, {"pairs": len(off)},
+            note, task.panel)
+    )  # fmt: skip
+
+
+def _power_grid_model(bench: Bench, case: Case, task: Task, size: float) -> None:
+    state = task.states.hour(0)
+    v = state.vm_pu * np.exp(1j * state.va_rad)
+    chosen = np.unique(np.linspace(0, task.outages.size - 1, SAMPLES["power-grid-model"]).astype(int))
+    arrays = pgm_arrays(case, v) | {"outage": task.outages[chosen], "budget": np.array(PEER_S)}
+    facts, _ = tools.in_environment("pgm_power_flow.py", arrays)
+    bench.versions["power-grid-model"] = facts["version"]
+    times = Timing(**facts["timing"]).per(chosen.size)
+    bench.add(
+        Row(task.label, size, "power-grid-model", "pair", times, figures={"pairs": chosen.size},
+            note=f"Sample of {chosen.size}, {facts['failed']} of them not solved", panel=task.panel,
+            comparable=False)
+    )  # fmt: skip
+
+
+def hours_of(states: Snapshot, chosen: IntArray) -> Snapshot:
+    """Return some hours of a block."""
+    return Snapshot(**{f.name: getattr(states, f.name)[chosen] for f in fields(Snapshot)})
+
+
+def _criteria(day: PlannedDay) -> Criteria:
+    c = day.criteria
+    return Criteria(c.vm_contingency_pu_min, c.vm_contingency_pu_max, c.loading_contingency_max)
+
+
+def _day(bench: Bench, day: PlannedDay) -> None:
+    """All outages of the day's hours: the cost of reactive limits and of a distributed slack, and the peers."""
+    size = day.grid.network.n_bus
+    count = day.states.vm_pu.shape[0]
+    criteria = _criteria(day)
+    for hour in DAY_PEER_HOURS:
+        solved = solve_hours(day.grid, hours_of(day.states, np.array([hour])), enforce_q_limits=False)
+        label = f"{size} buses (SimBench EHV, hour {day.hours.start + hour}), {day.outages.size:,} outages"
+        task = Task(label, day.grid, solved.states, day.outages, criteria, panel="day")
+        result = _ours(bench, task, size)
+        with bench.doing(f"exporting hour {hour}"):
+            case = day.case(solved.states.hour(0), f"ehv-{hour}")
+        _peers(bench, case, task, result, size)
+    first = None
+    for q_limits in (False, True):
+        for distributed in (False, True):
+            slack = "distributed slack" if distributed else "single slack"
+            limits = "reactive limits" if q_limits else "no reactive limits"
+            label = f"{size} buses, {count} hours x {day.outages.size:,} outages, {limits}, {slack}"
+            task = Task(label, day.grid, day.states, day.outages, criteria, q_limits, distributed, "options")
+            _ours(bench, task, size)
+            cost = bench.rows[-1].times
+            first = first or cost
+            bench.facts.setdefault("cost_of_options", {})[f"{limits}, {slack}"] = cost.cpu_s / first.cpu_s
+    hour = DAY_PEER_HOURS[0]
+    state = hours_of(day.states, np.array([hour]))
+    with bench.doing(f"exporting hour {hour}"):
+        case = day.case(state.hour(0), f"ehv-{hour}-limits")
+    for q_limits, distributed in ((True, False), (False, True)):
+        what = "reactive limits" if q_limits else "distributed slack"
+        label = f"{size} buses (SimBench EHV, hour {day.hours.start + hour}), {day.outages.size:,} outages, {what}"
+        task = Task(label, day.grid, state, day.outages, criteria, q_limits, distributed, "options")
+        result = _ours(bench, task, size)
+        with bench.peer("OpenLoadFlow", label):
+            _security_analysis(bench, case, task, result, size)
+        if q_limits:
+            with bench.peer("pandapower", label):
+                _pandapower(bench, case, task, result, size)
+
+
+def _growth(bench: Bench, day: PlannedDay, budget_s: float) -> None:
+    """Pairs against time up to the budget, and memory, in blocks of hours as the product verifies them."""
+    count, per_hour = day.states.vm_pu.shape[0], day.outages.size
+    cost = next(r.times.cpu_s for r in reversed(bench.rows) if "hours x" in r.group and r.times)
+    points = bench.facts["growth"] = []
+    for pairs in GROWTH_PAIRS:
+        if pairs * cost > budget_s:
+            points.append(
+                {"pairs": pairs, "skipped": f"would take {pairs * cost:.0f} s; --budget is {budget_s:g} s"}
+            )
+            continue
+        hours = -(-pairs // per_hour)
+        wall, cpu, done = time.perf_counter(), time.process_time(), 0
+        with bench.doing(f"{hours * per_hour:,} pairs"):
+            for first in range(0, hours, BLOCK_HOURS):
+                chosen = np.arange(first, min(first + BLOCK_HOURS, hours)) % count
+                task = Task("", day.grid, hours_of(day.states, chosen), day.outages, _criteria(day), True)
+                done += task.verify().extremes.outcome.size
+        points.append({
+            "pairs": done, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        })  # fmt: skip
+        cost = points[-1]["cpu_s"] / done
+        bench.save()
+    memory = bench.facts["memory_of_a_block"] = []
+    for hours in (1, 8, 24, 96):
+        task = Task(
+            "", day.grid, hours_of(day.states, np.arange(hours) % count), day.outages, _criteria(day), True
+        )
+        if task.pairs * cost <= budget_s:
+            result = task.verify()
+            memory.append({"hours": hours, "result_mib": _bytes(result) / 2**20})
+    bench.save()
+
+
+def _bytes(value: Any) -> int:
+    """Return the size of all arrays in a result."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    parts = vars(value).values() if hasattr(value, "__dict__") else value if isinstance(value, tuple) else ()
+    return sum(_bytes(part) for part in parts)
+
+
+def _two_processes(bench: Bench, day: PlannedDay) -> None:
+    """Half of the day's hours in each of two processes, against the whole day in one."""
+    if (bench.facts.get("cores") or len(__import__("os").sched_getaffinity(0))) < 2:
+        return
+    context = multiprocessing.get_context("spawn")
+    walls: dict[int, float] = {}
+    with bench.doing("one and two processes"):
+        for count in (1, 2):
+            barrier, answers = context.Barrier(count + 1), context.Queue()
+            workers = [
+                context.Process(target=work_of_a_process, args=(k, count, barrier, answers)) for k in range(count)
+            ]
+            for worker in workers:
+                worker.start()
+            barrier.wait()
+            spans = [answers.get() for _ in workers]
+            for worker in workers:
+                worker.join()
+            walls[count] = max(spans)
+    bench.facts["two_processes"] = {
+        "wall_s_one": walls[1],
+        "wall_s_two": walls[2],
+        "speed_up": walls[1] / walls[2],
+    }
+    bench.save()
+
+
+def work_of_a_process(number: int, count: int, barrier: threading.Barrier, answers: Any) -> None:
+    """Verify every `count`-th hour of the day, twice, and report the time of the second."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        day = planned_day(Bench("n1", "", ()))
+        chosen = np.arange(number, day.states.vm_pu.shape[0], count)
+        task = Task("", day.grid, hours_of(day.states, chosen), day.outages, _criteria(day), True)
+        Task("", day.grid, hours_of(day.states, chosen[:1]), day.outages, _criteria(day), True).verify()
+        barrier.wait()
+        started = time.perf_counter()
+        task.verify()
+        answers.put(time.perf_counter() - started)
