@@ -35,16 +35,19 @@ class HighsSession:
     model : LinearModel
     time_limit_s : float
         Safety net for one solve; results stay reproducible as long as it does not bind.
+    presolve : bool
+        Off pays for small, dense models, whose presolve takes longer than the simplex method.
     """
 
-    def __init__(self, model: LinearModel, time_limit_s: float) -> None:
+    def __init__(self, model: LinearModel, time_limit_s: float, *, presolve: bool = True) -> None:
         self.model = model
         self.timed_out = False
         self._columns = 0
         self._rows = 0
         self._highs = highspy.Highs()
         options: dict[str, object] = {"output_flag": False, "threads": 1, "random_seed": 0, "parallel": "off"}
-        for name, value in {**options, "time_limit": float(time_limit_s)}.items():
+        options |= {"time_limit": float(time_limit_s), "presolve": "choose" if presolve else "off"}
+        for name, value in options.items():
             self._highs.setOptionValue(name, value)
         self._time_limit_s = time_limit_s
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bos_core.grid.dc import lodf, most_loading, ptdf
 from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
@@ -56,6 +57,9 @@ def main() -> None:
     low, high = np.full(network.n_bus, 0.9), np.full(network.n_bus, 1.1)
     loading = np.ones(network.n_branch)
     verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading))
+    loading_of = np.zeros(network.n_branch), np.ones(network.n_branch)
+    factors = lodf(ptdf(network), network)[0]
+    most_loading(factors, *loading_of, np.arange(network.n_branch), loading, 2)
     dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
 
 

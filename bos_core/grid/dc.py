@@ -224,3 +224,50 @@ def lodf(ptdf_branch_bus: FloatArray, network: Network) -> tuple[FloatArray, Boo
     factors[:, bridge] = 0.0
     np.fill_diagonal(factors, -1.0)
     return factors, bridge
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def most_loading(
+    coupling: FloatArray, flow: FloatArray, per_flow: FloatArray, outage: IntArray, least: FloatArray, count: int
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return the outages that load each branch most, above its least loading.
+
+    Parameters
+    ----------
+    coupling : (branch monitored, branch out)
+        Outage distribution factors.
+    flow, per_flow, least : (branch,)
+        Flow before any outage, loading for a flow of 1 (0: not looked at), loading that counts.
+    outage : (outage,) int
+        Branches that may trip.
+    count : int
+        Most outages a branch.
+
+    Returns
+    -------
+    outage, branch, loading : (found,)
+    """
+    n_branch, n_outage = per_flow.size, outage.size
+    count = min(count, n_outage)
+    lost, loading = flow[outage], np.empty(n_outage)
+    found_outage, found_branch = np.empty(n_branch * count, np.int64), np.empty(n_branch * count, np.int64)
+    found_loading = np.empty(n_branch * count)
+    end = 0
+    for m in range(n_branch):
+        if per_flow[m] == 0.0 or count == 0:
+            continue
+        for k in range(n_outage):
+            loading[k] = abs(flow[m] + coupling[m, outage[k]] * lost[k]) * per_flow[m]
+        first, lowest = end, least[m]
+        for k in range(n_outage):
+            if loading[k] <= lowest or outage[k] == m:
+                continue
+            place = end
+            if end - first == count:
+                place = first + np.argmin(found_loading[first:end])
+            else:
+                end += 1
+            found_outage[place], found_branch[place], found_loading[place] = outage[k], m, loading[k]
+            if end - first == count:
+                lowest = found_loading[first:end].min()
+    return found_outage[:end], found_branch[:end], found_loading[:end]

@@ -9,6 +9,7 @@ is the answer. Every hour depends on its own inputs only.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -129,6 +130,7 @@ class ReactiveDispatch:
         )
         self.twins = Twins.of(grid.network, self.taps, limits.loading_max, options.optimise_taps)
         lead = self.twins.lead
+        self._at: tuple[tuple[bytes, bytes], Network, FloatArray] | None = None
         self.flow = FlowNetwork(
             n_bus=grid.network.n_bus,
             reference=grid.network.slack,
@@ -138,6 +140,12 @@ class ReactiveDispatch:
             q_bus=np.concatenate([self.q_bus, grid.shunts.bus[self.shunt]]).astype(np.int64),
             p_bus=np.zeros(0, np.int64),
         )
+
+    def within(self, limits: Limits) -> ReactiveDispatch:
+        """Return the same dispatch within other voltage limits."""
+        other = copy(self)
+        other.limits = limits
+        return other
 
     def hour(self, given: Snapshot) -> ReactiveAnswer:
         """Dispatch one hour."""
@@ -182,6 +190,14 @@ class ReactiveDispatch:
 
     # --- parts of an hour
 
+    def _network(self, state: Snapshot) -> tuple[Network, FloatArray]:
+        """Return the network at the taps and steps of a state, and the coefficients of its leading branches."""
+        steps = state.tap.tobytes(), state.shunt_step.tobytes()
+        if self._at is None or self._at[0] != steps:
+            network = power_flow.network_at(self.grid, state)
+            self._at = (steps, network, branch_coefficients(network)[self.twins.lead])
+        return self._at[1:]
+
     def _together(self, state: Snapshot) -> Snapshot:
         """Return the state with twins at the position of the one that leads them."""
         tap = state.tap.copy()
@@ -191,7 +207,7 @@ class ReactiveDispatch:
     def _power_flow(self, state: Snapshot, *, enforce: bool, flat: bool = False) -> power_flow.PowerFlowSolution:
         start = None if flat else state.vm_pu * np.exp(1j * state.va_rad)
         return power_flow.solve(
-            power_flow.network_at(self.grid, state),
+            self._network(state)[0],
             bus_injections(self.grid, state),
             start,
             enforce_q_limits=enforce,
@@ -222,7 +238,7 @@ class ReactiveDispatch:
 
     def _flow_hour(self, state: Snapshot, free: bool, watched: BoolArray) -> FlowHour:
         """Return the numbers of an hour; `free` lets taps and shunts move, `watched` branches have limits."""
-        network = power_flow.network_at(self.grid, state)
+        network, coefficient = self._network(state)
         injections = bus_injections(self.grid, state)
         inverse, twins = 1.0 / network.ratio, self.twins
         lead, count = twins.lead, twins.count
@@ -248,7 +264,7 @@ class ReactiveDispatch:
             p_square=(injections.p_impedance_pu + network.g_shunt_pu) * scale,
             q_square=(injections.q_impedance_pu - network.b_shunt_pu) * scale,
             balanced=True,
-            coefficient=branch_coefficients(network)[lead] * scales[:, :, None],
+            coefficient=coefficient * scales[:, :, None],
             inverse_ratio=inverse[lead],
             inverse_ratio_min=low,
             inverse_ratio_max=high,
@@ -303,10 +319,10 @@ class ReactiveDispatch:
 
     def _loading_share(self, state: Snapshot, answer: FlowAnswer | None = None) -> FloatArray:
         """Return the loading over its limit of the leading branches, of an answer or of the state itself."""
-        lead, network = self.twins.lead, power_flow.network_at(self.grid, state)
+        lead, (network, coefficient) = self.twins.lead, self._network(state)
         vm, va = (state.vm_pu, state.va_rad) if answer is None else (answer.vm, answer.va)
         inverse = 1.0 / network.ratio[lead] if answer is None else answer.inverse_ratio
-        flow = branch_quantities(self.flow, branch_coefficients(network)[lead], vm, va, inverse)
+        flow = branch_quantities(self.flow, coefficient, vm, va, inverse)
         at_from = np.sqrt(np.maximum(flow[:, I2_FROM], 0.0)) * inverse / network.i_max_from_pu[lead]
         at_to = np.sqrt(np.maximum(flow[:, I2_TO], 0.0)) / network.i_max_to_pu[lead]
         share: FloatArray = np.maximum(at_from, at_to) / (self.limits.loading_max[lead] + EXCESS_TOLERANCE)
@@ -316,7 +332,7 @@ class ReactiveDispatch:
         """Return the state at the nearest tap positions and shunt steps."""
         tap, step = state.tap.copy(), state.shunt_step.copy()
         if self.options.optimise_taps:
-            inverse = 1.0 / power_flow.network_at(self.grid, state).ratio
+            inverse = 1.0 / self._network(state)[0].ratio
             tap[self.taps.tap] = self.taps.nearest(inverse, state.tap, answer.inverse_ratio)
         if self.options.optimise_shunts and self.shunt.size:
             shunts, at = self.grid.shunts, self.shunt
@@ -345,7 +361,7 @@ class ReactiveDispatch:
         )
 
     def _loading(self, state: Snapshot) -> FloatArray:
-        network = power_flow.network_at(self.grid, state)
+        network = self._network(state)[0]
         return network.loading(state.vm_pu * np.exp(1j * state.va_rad))
 
     def _plain(self, given: Snapshot, iterations: int) -> ReactiveAnswer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bos_core.grid.dc import lodf, ptdf
+from bos_core.grid.dc import lodf, most_loading, ptdf
 from bos_core.grid.model import FloatArray, IntArray, Network
 
 BASE_CASE = -1
@@ -158,19 +158,9 @@ def threatened(
     count : int
         Most outages a branch.
     """
-    rated = np.flatnonzero(np.isfinite(base.rating_pu))
-    none = np.zeros(0, np.int64)
-    if not rated.size or not contingency.size or count == 0:
-        return Pairs(none, none, np.zeros(0))
-    flow = base.p_pu[rated, None] + factors.coupling[np.ix_(rated, contingency)] * base.p_pu[contingency]
-    loading = np.abs(flow) / (base.vm_pu[rated] * base.rating_pu[rated])[:, None]
-    loading[rated[:, None] == contingency[None, :]] = 0.0
-    near = (loading > share * limit[rated][:, None]).any(axis=1)
-    rated, loading, count = rated[near], loading[near], min(count, contingency.size)
-    worst = np.argpartition(-loading, count - 1, axis=1)[:, :count]
-    top = np.take_along_axis(loading, worst, axis=1)
-    row, place = np.nonzero(top > share * limit[rated][:, None])
-    return Pairs(contingency[worst[row, place]], rated[row], top[row, place])
+    per_pu = np.divide(1.0, base.vm_pu * base.rating_pu)  # 0 where unrated
+    found = most_loading(factors.coupling, base.p_pu, per_pu, contingency, share * limit, count)
+    return Pairs(*found)
 
 
 def worst_pairs(pairs: Pairs, limit: FloatArray, per_branch: int, total: int) -> Pairs:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bos_core.grid.model import FloatArray, Grid
+from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray
 from bos_core.objects.errors import ProgramError
 from slots.highs_session import HighsSession
 from slots.linear_model import LinearModel
 from slots.state_adjustment.cuts import BASE_CASE, Cuts
 
 _TIME_LIMIT_S = 120.0
+_PASSED_MW = 1e-4
 _FURTHER_SHARE = 0.2
 """An overload of a branch after one more outage counts by this share beside its worst one."""
 
@@ -73,7 +74,8 @@ def least_cost_move(
     """Solve the programme.
 
     A branch that is overloaded after many outages is one overload: the worst one has the price, the others add
-    `_FURTHER_SHARE` each. Otherwise their number would outbid the price of shedding.
+    `_FURTHER_SHARE` each. Otherwise their number would outbid the price of shedding. Most cuts do not bind: those
+    that are violated now come first, others when a solution passes them.
 
     Parameters
     ----------
@@ -87,41 +89,84 @@ def least_cost_move(
     ProgramError
         The solver found no optimum, though every cut has a slack.
     """
-    units, loads = grid.units, grid.loads
-    movable = np.flatnonzero((room_up > 0) | (room_down < 0))
-    shed_at = np.flatnonzero(loads.sheddable & (load_mw > 0))
-    model = LinearModel()
-    low, high = room_down[movable], room_up[movable]
-    up = model.add_columns((movable.size,), np.maximum(low, 0.0), np.maximum(high, 0.0), prices.up[movable])
-    down = model.add_columns((movable.size,), np.maximum(-high, 0.0), np.maximum(-low, 0.0), prices.down[movable])
-    shed = model.add_columns((shed_at.size,), 0.0, load_mw[shed_at], prices.shed)
-    # forced moves (a unit outside its room) may leave a balance that nobody can take: the slack bus has it
-    rest = model.add_columns((2,), 0.0, np.inf, 10 * prices.shed)
-    # an overload before any outage is not run: load is shed instead
-    before = cuts.pairs.outage == BASE_CASE
-    price = np.where(before, 2 * prices.shed, _FURTHER_SHARE * prices.overload)
-    slack = model.add_columns((cuts.limit.size,), 0.0, np.inf, price)
-    branch, of_branch = np.unique(cuts.pairs.branch[~before], return_inverse=True)
-    worst = model.add_columns((branch.size,), 0.0, np.inf, prices.overload)
-    model.add_rows([(worst[of_branch, None], 1.0), (slack[~before, None], -1.0)], 0.0, np.inf, (of_branch.size,))
-    bus, place = np.unique(np.concatenate([units.bus[movable], loads.bus[shed_at]]), return_inverse=True)
-    injection = model.add_columns((bus.size,), -np.inf, np.inf)
-    rows = model.add_rows([(injection[:, None], -1.0)], 0.0, 0.0, (bus.size,))
-    at_unit, at_load = place[: movable.size], place[movable.size :]
-    for columns, at, sign in ((up, at_unit, 1.0), (down, at_unit, -1.0), (shed, at_load, 1.0)):
-        model.add_entries(rows[at], columns, np.full(at.size, sign))
-    model.add_rows([(injection[None, :], 1.0), (rest[None, :1], 1.0), (rest[None, 1:], -1.0)], 0.0, 0.0, (1,))
-    factor_mw = cuts.factor[:, bus] * cuts.mw[:, None]
-    model.add_rows(
-        [(np.broadcast_to(injection, factor_mw.shape), factor_mw), (slack[:, None], -1.0)],
-        -np.inf,
-        (cuts.limit - cuts.pairs.loading) * cuts.mw,
-        (cuts.limit.size,),
-    )
-    solution = HighsSession(model, _TIME_LIMIT_S).solve_relaxation()
-    if not solution.found:
-        raise ProgramError(f"the redispatch programme is {solution.status}; lower the number of cuts")
-    unit_mw, shed_mw = np.zeros(units.n), np.zeros(loads.n)
-    unit_mw[movable] = solution.x[up] - solution.x[down]
-    shed_mw[shed_at] = solution.x[shed]
-    return Move(unit_mw, np.maximum(shed_mw, 0.0), np.maximum(solution.x[slack], 0.0) / cuts.mw)
+    programme = _Programme(grid, cuts, prices, room_down, room_up, load_mw)
+    wanted = cuts.pairs.loading > cuts.limit
+    while True:
+        programme.add_cuts(np.flatnonzero(wanted & ~programme.present))
+        move, passed = programme.solve()
+        wanted = passed
+        if not (wanted & ~programme.present).any():
+            return move
+
+
+class _Programme:
+    """The programme with the cuts added so far."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        cuts: Cuts,
+        prices: Prices,
+        room_down: FloatArray,
+        room_up: FloatArray,
+        load_mw: FloatArray,
+    ) -> None:
+        units, loads = grid.units, grid.loads
+        self.grid, self.cuts, self.prices = grid, cuts, prices
+        self.movable = np.flatnonzero((room_up > 0) | (room_down < 0))
+        self.shed_at = np.flatnonzero(loads.sheddable & (load_mw > 0))
+        low, high = room_down[self.movable], room_up[self.movable]
+        count = self.movable.size
+        model = LinearModel()
+        cost_up, cost_down = prices.up[self.movable], prices.down[self.movable]
+        self.up = model.add_columns((count,), np.maximum(low, 0.0), np.maximum(high, 0.0), cost_up)
+        self.down = model.add_columns((count,), np.maximum(-high, 0.0), np.maximum(-low, 0.0), cost_down)
+        self.shed = model.add_columns((self.shed_at.size,), 0.0, load_mw[self.shed_at], prices.shed)
+        # forced moves (a unit outside its room) may leave a balance that nobody can take: the slack bus has it
+        rest = model.add_columns((2,), 0.0, np.inf, 10 * prices.shed)
+        self.columns = np.concatenate([self.up, self.down, self.shed])
+        sign = np.repeat([1.0, -1.0, 1.0], [count, count, self.shed_at.size])
+        balance = [(self.columns[None, :], sign[None, :]), (rest[None, :], np.array([[1.0, -1.0]]))]
+        model.add_rows(balance, 0.0, 0.0, (1,))
+        at = np.concatenate([units.bus[self.movable], units.bus[self.movable], loads.bus[self.shed_at]])
+        self.factor_mw = cuts.factor[:, at] * sign * cuts.mw[:, None]
+        self.room_mw = (cuts.limit - cuts.pairs.loading) * cuts.mw
+        self.slack = np.full(cuts.limit.size, -1)
+        self.worst = np.full(grid.network.n_branch, -1)
+        self.model, self.session = model, HighsSession(model, _TIME_LIMIT_S, presolve=False)
+
+    @property
+    def present(self) -> BoolArray:
+        """Which cuts have been added."""
+        present: BoolArray = self.slack >= 0
+        return present
+
+    def add_cuts(self, chosen: IntArray) -> None:
+        """Add some cuts with their slacks."""
+        model, prices, pairs = self.model, self.prices, self.cuts.pairs
+        # an overload before any outage is not run: load is shed instead
+        before = pairs.outage[chosen] == BASE_CASE
+        price = np.where(before, 2 * prices.shed, _FURTHER_SHARE * prices.overload)
+        slack = self.slack[chosen] = model.add_columns((chosen.size,), 0.0, np.inf, price)
+        branch = pairs.branch[chosen][~before]
+        new = np.setdiff1d(branch, np.flatnonzero(self.worst >= 0))
+        self.worst[new] = model.add_columns((new.size,), 0.0, np.inf, prices.overload)
+        worst = self.worst[branch]
+        model.add_rows([(worst[:, None], 1.0), (slack[~before, None], -1.0)], 0.0, np.inf, (branch.size,))
+        factor = self.factor_mw[chosen]
+        columns = np.broadcast_to(self.columns, factor.shape)
+        terms = [(columns, factor), (slack[:, None], -1.0)]
+        model.add_rows(terms, -np.inf, self.room_mw[chosen], (chosen.size,))
+
+    def solve(self) -> tuple[Move, BoolArray]:
+        """Return the move, and the cuts that it passes by more than their slack allows, (cut,)."""
+        solution = self.session.solve_relaxation()
+        if not solution.found:
+            raise ProgramError(f"the redispatch programme is {solution.status}; lower the number of cuts")
+        x, present = solution.x, self.present
+        unit_mw, shed_mw = np.zeros(self.grid.units.n), np.zeros(self.grid.loads.n)
+        unit_mw[self.movable] = x[self.up] - x[self.down]
+        shed_mw[self.shed_at] = x[self.shed]
+        slack_mw = np.where(present, np.maximum(x[self.slack], 0.0), 0.0)
+        passed: BoolArray = self.factor_mw @ x[self.columns] > self.room_mw + slack_mw + _PASSED_MW
+        return Move(unit_mw, np.maximum(shed_mw, 0.0), slack_mw / self.cuts.mw), passed

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bos_core.grid import power_flow
 from bos_core.grid.elimination import eliminate
-from bos_core.grid.injections import bus_injections, update_snapshot
+from bos_core.grid.injections import bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import FloatArray, IntArray, Snapshot, stack
 from bos_core.grid.n1 import DIVERGED as OUTAGE_DIVERGED
 from bos_core.grid.n1 import Criteria, verify_outages
@@ -146,6 +146,12 @@ class _Tools:
         self.inputs, self.parameters, self.grid = inputs, parameters, inputs.grid
         self.elimination = eliminate(inputs.grid.network)
         self.factors = OutageFactors(inputs.grid.network)
+        self.reactive = ReactiveDispatch(
+            inputs.grid,
+            Limits(inputs.vm_pu_min, inputs.vm_pu_max, inputs.loading_max),
+            ReactiveOptions(distribute_balance=False),
+            solve_from_power_flow,
+        )
         self.criteria = Criteria(
             inputs.vm_contingency_pu_min, inputs.vm_contingency_pu_max, inputs.loading_contingency_max
         )
@@ -252,29 +258,29 @@ class _Tools:
 
     def _solved(self, state: Snapshot, low: FloatArray, high: FloatArray) -> tuple[Snapshot | None, float]:
         """Return the AC solution; the balance goes to running units with room, the rest to the slack bus."""
-        residual = float("nan")
-        solved: Snapshot | None = None
-        for _ in range(_BALANCE_PASSES):
-            start = state.vm_pu * np.exp(1j * state.va_rad)
+        grid, injections = self.grid, bus_injections(self.grid, state)
+        network, start = power_flow.network_at(grid, state), state.vm_pu * np.exp(1j * state.va_rad)
+        for left in reversed(range(_BALANCE_PASSES)):
             solution = power_flow.solve(
-                power_flow.network_at(self.grid, state),
-                bus_injections(self.grid, state),
+                network,
+                injections,
                 start,
                 enforce_q_limits=self.parameters.enforce_q_limits,
                 elimination=self.elimination,
             )
-            residual = float(solution.residual_pu)
             if solution.outcome == power_flow.DIVERGED:
-                return None, residual
-            solved = update_snapshot(
-                self.grid, state, solution.vm_pu, solution.va_rad, solution.p_slack_pu, solution.q_control_pu
-            )
-            balance = float(solution.p_slack_pu.sum()) * self.grid.network.base_mva
-            spread = self._spread(state.unit_p_mw, balance, low, high)
-            if np.abs(spread - state.unit_p_mw).max(initial=0.0) < _BALANCE_TOLERANCE_MW:
+                return None, float(solution.residual_pu)
+            balance = float(solution.p_slack_pu.sum()) * network.base_mva
+            change = self._spread(state.unit_p_mw, balance, low, high) - state.unit_p_mw
+            if not left or np.abs(change).max(initial=0.0) < _BALANCE_TOLERANCE_MW:
                 break
-            state = replace(state, unit_p_mw=spread, vm_pu=solution.vm_pu, va_rad=solution.va_rad)
-        return solved, residual
+            state, start = replace(state, unit_p_mw=state.unit_p_mw + change), solution.v_pu
+            moved = sum_by_bus(grid.units.bus, change, network.n_bus) / network.base_mva
+            injections = replace(injections, p_pu=injections.p_pu + moved)
+        solved = update_snapshot(
+            grid, state, solution.vm_pu, solution.va_rad, solution.p_slack_pu, solution.q_control_pu
+        )
+        return solved, float(solution.residual_pu)
 
     def _spread(self, p: FloatArray, balance_mw: float, low: FloatArray, high: FloatArray) -> FloatArray:
         units = self.grid.units
@@ -419,12 +425,7 @@ class _Tools:
 
     def _reactive(self, state: Snapshot, limits: tuple[FloatArray, FloatArray]) -> Snapshot:
         """Dispatch reactive power within the tighter limits; active power stays."""
-        dispatch = ReactiveDispatch(
-            self.grid,
-            Limits(limits[0], limits[1], self.inputs.loading_max),
-            ReactiveOptions(distribute_balance=False),
-            solve_from_power_flow,
-        )
+        dispatch = self.reactive.within(Limits(limits[0], limits[1], self.inputs.loading_max))
         answer = dispatch.hour(state)
         if answer.outcome not in {OPTIMAL, SOFT}:
             return state
