@@ -248,13 +248,13 @@ def most_loading(
     outage, branch, loading : (found,)
     """
     n_branch, n_outage = per_flow.size, outage.size
-    count = min(count, n_outage)
+    most = min(count, n_outage)
     lost, loading = flow[outage], np.empty(n_outage)
-    found_outage, found_branch = np.empty(n_branch * count, np.int64), np.empty(n_branch * count, np.int64)
-    found_loading = np.empty(n_branch * count)
+    found_outage, found_branch = np.empty(n_branch * most, np.int64), np.empty(n_branch * most, np.int64)
+    found_loading = np.empty(n_branch * most)
     end = 0
     for m in range(n_branch):
-        if per_flow[m] == 0.0 or count == 0:
+        if per_flow[m] == 0.0 or most == 0:
             continue
         for k in range(n_outage):
             loading[k] = abs(flow[m] + coupling[m, outage[k]] * lost[k]) * per_flow[m]
@@ -262,12 +262,11 @@ def most_loading(
         for k in range(n_outage):
             if loading[k] <= lowest or outage[k] == m:
                 continue
-            place = end
-            if end - first == count:
-                place = first + np.argmin(found_loading[first:end])
+            if end - first == most:
+                place = first + int(np.argmin(found_loading[first:end]))
             else:
-                end += 1
+                place, end = end, end + 1
             found_outage[place], found_branch[place], found_loading[place] = outage[k], m, loading[k]
-            if end - first == count:
+            if end - first == most:
                 lowest = found_loading[first:end].min()
     return found_outage[:end], found_branch[:end], found_loading[:end]

@@ -175,10 +175,11 @@ class _Tools:
         given_state = _Hour(state, SECURE, 0, residual, nothing_shed, self._checked(state, everything))
         best, listed = given_state, self._listed(position)
         suspects = self._suspects(best, listed)
+        limits = (inputs.vm_pu_min, inputs.vm_pu_max)
         for _ in range(_PASSES):
             tried = self._redispatched(best, listed, suspects, low, high)
             if tried.check.voltage_bus.size and parameters.improve_voltages:
-                tried = self._with_better_voltages(tried, suspects, low, high)
+                tried, limits = self._with_better_voltages(tried, suspects, low, high, limits)
             if tried is best:
                 break
             best = replace(tried, check=self._checked(tried.state, everything))
@@ -229,9 +230,18 @@ class _Tools:
                 break
         return best
 
-    def _with_better_voltages(self, best: _Hour, suspects: IntArray, low: FloatArray, high: FloatArray) -> _Hour:
-        """Dispatch reactive power within limits tightened by what the outages do to the voltages."""
-        limits = (self.inputs.vm_pu_min.copy(), self.inputs.vm_pu_max.copy())
+    def _with_better_voltages(
+        self,
+        best: _Hour,
+        suspects: IntArray,
+        low: FloatArray,
+        high: FloatArray,
+        limits: tuple[FloatArray, FloatArray],
+    ) -> tuple[_Hour, tuple[FloatArray, FloatArray]]:
+        """Dispatch reactive power within limits tightened by what the outages do to the voltages.
+
+        The limits reached are returned too: the next pass goes on from them.
+        """
         score, trial = self._score(best.check), best
         for _ in range(_VOLTAGE_ROUNDS):
             limits = self._tightened(trial, limits)
@@ -246,7 +256,7 @@ class _Tools:
                 best, score = trial, now
             if not trial.check.voltage_bus.size:
                 break
-        return best
+        return best, limits
 
     def _score(self, check: _Check) -> float:
         """Sum of excesses: loadings, voltages in units of 10 %, and a large one for each outage that diverges."""
