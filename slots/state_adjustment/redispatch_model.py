@@ -30,11 +30,11 @@ class Prices:
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """Change of output (unit,), load shed (load,), slack of each cut as a loading (cut,)."""
+    """Change of output (unit,), load shed (load,), loading of each cut's pair as the cut has it (cut,)."""
 
     unit_mw: FloatArray
     shed_mw: FloatArray
-    slack: FloatArray
+    loading: FloatArray
 
 
 def marginal_prices(
@@ -168,5 +168,7 @@ class _Programme:
         unit_mw[self.movable] = x[self.up] - x[self.down]
         shed_mw[self.shed_at] = x[self.shed]
         slack_mw = np.where(present, np.maximum(x[self.slack], 0.0), 0.0)
-        passed: BoolArray = self.factor_mw @ x[self.columns] > self.room_mw + slack_mw + _PASSED_MW
-        return Move(unit_mw, np.maximum(shed_mw, 0.0), slack_mw / self.cuts.mw), passed
+        change_mw = self.factor_mw @ x[self.columns]
+        passed: BoolArray = change_mw > self.room_mw + slack_mw + _PASSED_MW
+        loading = self.cuts.pairs.loading + change_mw / self.cuts.mw
+        return Move(unit_mw, np.maximum(shed_mw, 0.0), loading), passed

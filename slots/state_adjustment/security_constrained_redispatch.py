@@ -210,7 +210,9 @@ class _Tools:
         for number in range(first, first + self.parameters.rounds_max):
             if not best.check.overloads.outage.size:
                 break
-            move = self._move(best, known, low, high, trust)
+            move, gain = self._move(best, known, low, high, trust)
+            if gain < _LEAST_IMPROVEMENT * score:
+                break
             solved, residual = self._solved(self._moved(best.state, move, low, high), low, high)
             if solved is None:
                 trust *= 0.5
@@ -367,8 +369,10 @@ class _Tools:
 
     # --- moves
 
-    def _move(self, hour: _Hour, known: Known, low: FloatArray, high: FloatArray, trust_share: float) -> Move:
-        """Return the cheapest move that the cuts ask for."""
+    def _move(
+        self, hour: _Hour, known: Known, low: FloatArray, high: FloatArray, trust_share: float
+    ) -> tuple[Move, float]:
+        """Return the cheapest move that the cuts ask for, and the excess that it takes away as they have it."""
         inputs, parameters, grid, state = self.inputs, self.parameters, self.grid, hour.state
         base = self._base(state)
         watched = threatened(
@@ -392,7 +396,10 @@ class _Tools:
         )
         down = np.where(state.unit_on, np.maximum(low - p, np.minimum(-trust, high - p)), 0.0)
         up = np.where(state.unit_on, np.minimum(high - p, np.maximum(trust, low - p)), 0.0)
-        return least_cost_move(grid, cuts, prices, down, up, state.load_p_mw)
+        move = least_cost_move(grid, cuts, prices, down, up, state.load_p_mw)
+        limit = loading_limits(inputs, pairs)
+        excess = np.maximum(pairs.loading - limit, 0.0) - np.maximum(move.loading - limit, 0.0)
+        return move, float(excess.sum())
 
     def _moved(self, state: Snapshot, move: Move, low: FloatArray, high: FloatArray) -> Snapshot:
         """Return the state with a move made; loads keep their power factor."""
