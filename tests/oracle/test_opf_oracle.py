@@ -9,6 +9,7 @@ import pytest
 from matpowercaseframes import CaseFrames
 
 from bos_core.grid.optimal_flow import FlowAnswer, FlowHour, FlowNetwork, FlowWeights, balance_residual
+from bos_core.grid.optimal_flow_barrier import AGAIN
 from bos_core.grid.optimal_flow_barrier import solve_flow as barrier
 from slots.reactive_dispatch.ipopt_rpd import solve_flow as ipopt
 
@@ -131,3 +132,14 @@ def test_free_transformer_ratios_agree_with_ipopt(name: str) -> None:
     assert peer.solved, peer.reason
     assert own.objective == pytest.approx(peer.objective, rel=2e-4)
     assert np.abs(balance_residual(flow, hour, own)).max() < 1e-5
+
+
+def test_a_start_from_the_answer_before_gives_the_same_answer_sooner() -> None:
+    flow, hour, _ = read_case(CASES / "pglib_opf_case118_ieee.m")
+    first = barrier(flow, hour, WEIGHTS)
+    other = replace(hour, p_pu=1.01 * hour.p_pu, q_pu=1.01 * hour.q_pu)
+    alone, after = barrier(flow, other, WEIGHTS), barrier(flow, other, WEIGHTS, AGAIN, first)
+    assert alone.solved
+    assert after.solved
+    assert after.objective == pytest.approx(alone.objective, rel=1e-6)
+    assert after.iterations < alone.iterations

@@ -155,3 +155,26 @@ def test_zero_reactance_is_named() -> None:
     x[5] = 0.0
     with pytest.raises(ValueError, match="branch 5: x_pu is 0"):
         dc.ptdf(replace(network, x_pu=x))
+
+
+@pytest.mark.parametrize("count", [1, 3, 100])
+def test_most_loading_outages_are_those_of_a_full_search(count: int) -> None:
+    network = meshed(seed=3)
+    m = network.n_branch
+    rng = np.random.default_rng(4)
+    factors, bridge = dc.lodf(dc.ptdf(network), network)
+    flow, per_flow = rng.normal(size=m), rng.uniform(0.5, 2.0, m)
+    per_flow[1] = 0.0
+    outage, least = np.flatnonzero(~bridge), rng.uniform(0.0, 1.0, m)
+    found = dc.most_loading(factors, flow, per_flow, outage, least, count)
+    loading = np.abs(flow[:, None] + factors[:, outage] * flow[outage]) * per_flow[:, None]
+    loading[np.arange(m)[:, None] == outage] = 0.0
+    expected = {
+        (int(outage[k]), branch)
+        for branch in range(m)
+        for k in np.argsort(-loading[branch])[:count]
+        if loading[branch, k] > least[branch]
+    }
+    assert set(zip(found[0].tolist(), found[1].tolist(), strict=True)) == expected
+    for out, branch, value in zip(*found, strict=True):
+        assert value == pytest.approx(loading[branch, np.searchsorted(outage, out)])
