@@ -12,7 +12,7 @@ from bos_core.access.hourly import hourly_table, hourly_values
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import VOLTAGE_SERIES, read_states, voltage_series
-from bos_core.grid.model import FloatArray, Grid, Snapshot
+from bos_core.grid.model import FloatArray, Grid, IntArray, Snapshot
 from bos_core.grid.power_flow import network_at, solve_hours
 from bos_core.objects.task import Task
 from flows.step import Job, Step, StepRun, hour_blocks
@@ -56,17 +56,17 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     return state_tables(grid, outputs.states, job.hours.start) | {"hours": _summary(job.hours.start, outputs)}
 
 
-def state_tables(grid: Grid, states: Snapshot, start: int) -> dict[str, pa.Table]:
-    """Return everything that an AC-solved block of hours decides, as hourly tables."""
+def state_tables(grid: Grid, states: Snapshot, hours: int | IntArray) -> dict[str, pa.Table]:
+    """Return everything that AC-solved hours decide, as hourly tables; hours as in `hourly_table`."""
     voltage = states.vm_pu * np.exp(1j * states.va_rad)
-    hours = range(voltage.shape[0])  # taps differ by hour
-    loading = np.stack([network_at(grid, states.hour(k)).loading(voltage[k]) for k in hours])
+    rows = range(voltage.shape[0])  # taps differ by hour
+    loading = np.stack([network_at(grid, states.hour(k)).loading(voltage[k]) for k in rows])
     series = {
         **voltage_series(grid, states),
         "unit.p_mw": (grid.units.id, states.unit_p_mw),
         "branch.loading": (grid.network.branch_id, loading),
     }
-    return {name: hourly_table(name, start, ids, values) for name, (ids, values) in series.items()}
+    return {name: hourly_table(name, hours, ids, values) for name, (ids, values) in series.items()}
 
 
 def _summary(start: int, outputs: Outputs) -> pa.Table:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from bos_core.access.criteria import criteria
+from bos_core.access.criteria import Criteria, criteria
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import SeriesReader, read_states
-from bos_core.grid.model import BranchKind, Grid, IntArray
+from bos_core.grid.model import BranchKind, FloatArray, Grid, IntArray
+from bos_core.grid.n1_cases import CRITERION_TOLERANCE
 from bos_core.objects.ontology import TABLES
 from bos_core.objects.task import Task
 from flows.request import PlanRequest
@@ -73,10 +74,16 @@ def verify_hours(job: Job, source: SeriesReader, hours: IntArray, grid: Grid) ->
         )
     )
     assert isinstance(outputs, Outputs)
-    return n1_tables(grid, outage, hours, outputs)
+    return n1_tables(outage, hours, limits, outputs)
 
 
-def n1_tables(grid: Grid, outage: IntArray, hours: IntArray, outputs: Outputs) -> dict[str, pa.Table]:
+def base_overloads(outputs: Outputs, limits: Criteria) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return row of the hour, branch and loading of what is overloaded before any outage."""
+    row, branch = np.nonzero(outputs.base_loading > limits.loading_max + CRITERION_TOLERANCE)
+    return row, branch, outputs.base_loading[row, branch]
+
+
+def n1_tables(outage: IntArray, hours: IntArray, limits: Criteria, outputs: Outputs) -> dict[str, pa.Table]:
     """Return pair rows with extremes, worst elements and class; violated elements; the base cases."""
     count = outage.size
     columns: dict[str, np.ndarray] = {
@@ -121,18 +128,14 @@ def n1_tables(grid: Grid, outage: IntArray, hours: IntArray, outputs: Outputs) -
         "vm_pu": outputs.voltage_vm_pu,
     }
     base = result_table({"hour": hours, "outcome": outputs.base_outcome})
-    branches = np.arange(grid.network.n_branch, dtype=np.int32)
-    loading = {
-        "hour": np.repeat(hours, branches.size),
-        "branch": np.tile(branches, hours.size),
-        "loading": outputs.base_loading.ravel(),
-    }
+    row, branch, loading = base_overloads(outputs, limits)
+    before = {"hour": hours[row], "branch": branch, "loading": loading}
     return {
         "pairs": pairs,
         "overloads": result_table(overloads),
         "voltages": result_table(voltages),
         "base": base,
-        "base_loading": result_table(loading),
+        "base_overloads": result_table(before),
     }
 
 

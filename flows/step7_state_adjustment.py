@@ -13,19 +13,19 @@ from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.state_series import read_states
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Snapshot, stack
-from bos_core.grid.n1_cases import CRITERION_TOLERANCE
 from bos_core.grid.schedule import ramp_excess_mw
 from bos_core.objects.task import Task
 from bos_core.programs import registry
 from flows.step import Job, Step, StepRun, hour_blocks
 from flows.step5c_reactive_dispatch import state_tables
-from flows.step6_n1_verification import contingencies, n1_tables
+from flows.step6_n1_verification import base_overloads, contingencies, n1_tables
 from slots.n1_verification.contract import DIVERGED as N1_DIVERGED
 from slots.n1_verification.contract import Inputs as VerificationInputs
 from slots.n1_verification.contract import Outputs as VerificationOutputs
 from slots.state_adjustment.contract import Inputs, Outputs
 
 _BASE_CASE = -1
+_VIOLATIONS = ("overloads", "base_overloads", "voltages")
 
 
 def plan(run: StepRun) -> list[Task]:
@@ -63,17 +63,8 @@ def failing_hours(run: StepRun) -> IntArray:
     results = run.workspace.results
     diverged = results.table(trace, step, "pairs", ["hour"], [("outcome", "==", N1_DIVERGED)])
     found = [diverged["hour"].to_numpy()]
-    found += [results.table(trace, step, name, ["hour"])["hour"].to_numpy() for name in ("overloads", "voltages")]
-    base = results.table(trace, step, "base_loading")
-    found.append(_overloads_before_any_outage(base, criteria(reader.grid()[0], reader.table))[0])
+    found += [results.table(trace, step, name, ["hour"])["hour"].to_numpy() for name in _VIOLATIONS]
     return np.unique(np.concatenate(found))
-
-
-def _overloads_before_any_outage(base: pa.Table, limits: Criteria) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return hour, branch and loading of base cases beyond their criterion."""
-    hour, branch, loading = (base[name].to_numpy() for name in ("hour", "branch", "loading"))
-    beyond = loading > limits.loading_max[branch] + CRITERION_TOLERANCE  # nothing is beyond where it diverged
-    return hour[beyond], branch[beyond], loading[beyond]
 
 
 def verified_by(reader: ScenarioReader, trace_id: str) -> str:
@@ -94,17 +85,17 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         limits = criteria(grid, reader.table)
         low, high = room(reader, grid, hours)
         wanted = np.concatenate([reader.aligned("load.p_mw", grid.loads.id, slice(h, h + 1)) for h in hours])
-        found = _violations(job, reader, limits, hours)
+        found = _violations(job, reader, hours)
     adjusted: list[pa.Table] = []
     tables: dict[str, pa.Table] = {}
     for number in range(1, job.request.adjustment_rounds + 1):
         outputs = _adjust(job, grid, limits, states, (low, high), found)
         verified = _verify_again(job, grid, limits, outputs.states)
         adjusted.append(_summary(hours, number, outputs, verified))
-        tables = _result_tables(grid, hours, outputs, verified, contingencies(grid, job.request), wanted)
+        tables = _result_tables(job, grid, limits, hours, outputs, verified, wanted)
         states = outputs.states
-        found = _found(verified, contingencies(grid, job.request))
-        if not (verified.overload_hour.size or verified.voltage_hour.size):
+        found = _found(verified, contingencies(grid, job.request), limits)
+        if not (found["overload_hour"].size or found["voltage_hour"].size):
             break
     return {**tables, "summary": pa.concat_tables(adjusted)}
 
@@ -137,24 +128,23 @@ def room(reader: ScenarioReader, grid: Grid, hours: IntArray) -> tuple[FloatArra
     return np.minimum(low, p[rows]), np.maximum(high, p[rows])
 
 
-def _violations(job: Job, reader: ScenarioReader, limits: Criteria, hours: IntArray) -> dict[str, np.ndarray]:
+def _violations(job: Job, reader: ScenarioReader, hours: IntArray) -> dict[str, np.ndarray]:
     """Return the violations that step 6 found in these hours, in positions of the block's failing hours."""
     trace = verified_by(reader, job.task.task_set)
     wanted = [("hour", "in", hours.tolist())]
     results = job.workspace.results
     overloads = results.table(trace, "n1_verification", "overloads", filters=wanted)
     voltages = results.table(trace, "n1_verification", "voltages", filters=wanted)
-    base = results.table(trace, "n1_verification", "base_loading", filters=wanted)
-    base_hour, base_branch, base_loading = _overloads_before_any_outage(base, limits)
+    base = results.table(trace, "n1_verification", "base_overloads", filters=wanted)
     return {
-        "overload_hour": np.concatenate(
-            [np.searchsorted(hours, overloads["hour"].to_numpy()), np.searchsorted(hours, base_hour)]
+        "overload_hour": np.searchsorted(
+            hours, np.concatenate([overloads["hour"].to_numpy(), base["hour"].to_numpy()])
         ),
         "overload_outage": np.concatenate(
-            [overloads["contingency"].to_numpy(), np.full(base_hour.size, _BASE_CASE)]
+            [overloads["contingency"].to_numpy(), np.full(base.num_rows, _BASE_CASE)]
         ),
-        "overload_branch": np.concatenate([overloads["branch"].to_numpy(), base_branch]),
-        "overload_loading": np.concatenate([overloads["loading"].to_numpy(), base_loading]),
+        "overload_branch": np.concatenate([overloads["branch"].to_numpy(), base["branch"].to_numpy()]),
+        "overload_loading": np.concatenate([overloads["loading"].to_numpy(), base["loading"].to_numpy()]),
         "voltage_hour": np.searchsorted(hours, voltages["hour"].to_numpy()),
         "voltage_outage": voltages["contingency"].to_numpy(),
         "voltage_bus": voltages["bus"].to_numpy(),
@@ -208,12 +198,15 @@ def _verify_again(job: Job, grid: Grid, limits: Criteria, states: Snapshot) -> V
     return outputs
 
 
-def _found(verified: VerificationOutputs, outage: IntArray) -> dict[str, np.ndarray]:
+def _found(verified: VerificationOutputs, outage: IntArray, limits: Criteria) -> dict[str, np.ndarray]:
+    """Return the violations that are left, in positions of the block's failing hours."""
+    hour, branch, loading = base_overloads(verified, limits)
+    before_any = np.full(hour.size, _BASE_CASE)
     return {
-        "overload_hour": verified.overload_hour,
-        "overload_outage": outage[verified.overload_contingency],
-        "overload_branch": verified.overload_branch,
-        "overload_loading": verified.overload_loading,
+        "overload_hour": np.concatenate([verified.overload_hour, hour]),
+        "overload_outage": np.concatenate([outage[verified.overload_contingency], before_any]),
+        "overload_branch": np.concatenate([verified.overload_branch, branch]),
+        "overload_loading": np.concatenate([verified.overload_loading, loading]),
         "voltage_hour": verified.voltage_hour,
         "voltage_outage": outage[verified.voltage_contingency],
         "voltage_bus": verified.voltage_bus,
@@ -242,21 +235,19 @@ def _summary(hours: IntArray, number: int, outputs: Outputs, verified: Verificat
 
 
 def _result_tables(
+    job: Job,
     grid: Grid,
+    limits: Criteria,
     hours: IntArray,
     outputs: Outputs,
     verified: VerificationOutputs,
-    outage: IntArray,
     wanted_mw: FloatArray,
 ) -> dict[str, pa.Table]:
     """Return adjusted states by hour (hours may have gaps), the re-verification, and the relaxations.
 
     Load shed is what the states lack of the load wanted (hour, load): by the dispatch, and by every round here.
     """
-    parts = [state_tables(grid, outputs.states.hour(k).block(), int(h)) for k, h in enumerate(hours)]
-    states = {name: pa.concat_tables([part[name] for part in parts]) for name in parts[0]}
     lacking = np.maximum(wanted_mw - outputs.states.load_p_mw, 0.0)
-    shed = [hourly_table("load.shed_mw", int(h), grid.loads.id, lacking[k : k + 1]) for k, h in enumerate(hours)]
     relaxed = {
         "hour": hours[outputs.relaxed_hour],
         "contingency": outputs.relaxed_outage,
@@ -265,10 +256,10 @@ def _result_tables(
         "amount": outputs.relaxed_amount,
         "shed_mw": outputs.relaxed_shed_mw,
     }
-    again = n1_tables(grid, outage, hours, verified)
+    again = n1_tables(contingencies(grid, job.request), hours, limits, verified)
     return {
-        **states,
-        "load.shed_mw": pa.concat_tables(shed),
+        **state_tables(grid, outputs.states, hours),
+        "load.shed_mw": hourly_table("load.shed_mw", hours, grid.loads.id, lacking),
         "relaxed": result_table(relaxed),
         **{f"verified.{name}": table for name, table in again.items()},
     }

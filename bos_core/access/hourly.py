@@ -13,24 +13,28 @@ from bos_core.objects.ontology import SERIES
 HOUR = pa.field("hour", pa.int64(), nullable=False, metadata={"unit": "h", "doc": "hour of the year, 0 to 8759"})
 
 
-def hourly_table(series: str, first_hour: int, ids: StrArray | Sequence[str], values: np.ndarray) -> pa.Table:
+def hourly_table(
+    series: str, hours: int | IntArray, ids: StrArray | Sequence[str], values: np.ndarray
+) -> pa.Table:
     """Make a wide table of a series; the unit stands in every column's metadata.
 
     Parameters
     ----------
     series : str
         Name in `SERIES`.
-    first_hour : int
-        Hour of the year of the first row.
+    hours : int or (hour,) int
+        Hours of the year of the rows, or the first of consecutive ones.
     ids : (element,) str
     values : (hour, element)
     """
     schema = SERIES[series]
     metadata = {"unit": schema.unit, "doc": schema.doc}
-    hours = pa.array(np.arange(first_hour, first_hour + values.shape[0]), pa.int64())
+    rows = np.arange(hours, hours + values.shape[0]) if isinstance(hours, int) else hours
     fields = [pa.field(str(i), schema.type, nullable=True, metadata=metadata) for i in ids]
     columns = [pa.array(values[:, k], schema.type) for k in range(values.shape[1])]
-    return pa.Table.from_arrays([hours, *columns], schema=pa.schema([HOUR, *fields], metadata={"series": series}))
+    return pa.Table.from_arrays(
+        [pa.array(rows, pa.int64()), *columns], schema=pa.schema([HOUR, *fields], metadata={"series": series})
+    )
 
 
 def hourly_rows(table: pa.Table) -> tuple[IntArray, StrArray, np.ndarray]:

@@ -33,6 +33,9 @@ MAX_ROUNDS = 60
 
 _DIVERGED_PU = 1e8
 
+_LOST = 10
+"""Newton's method that has not come closer for so many iterations wanders; it is given up."""
+
 
 class State(NamedTuple):
     """What a power flow is given, and its voltages; (bus,) by position. Voltages and kinds are updated.
@@ -228,7 +231,7 @@ def newton(
     """
     distributed = state.weight.sum() > state.weight[slack]
     balance, x, z = 0.0, room.x, room.z
-    largest = np.inf
+    largest, closest, closest_at = np.inf, np.inf, 0
     for iteration in range(max_iterations + 1):
         largest = linearise(pattern, g, b, state, balance, room)
         slack_gap = 0.0
@@ -238,7 +241,10 @@ def newton(
             slack_gap -= room.p[slack]
             if not abs(slack_gap) <= largest:
                 largest = abs(slack_gap)
-        if largest <= tol or iteration == max_iterations or not largest < _DIVERGED_PU:
+        if largest < closest:
+            closest, closest_at = largest, iteration
+        lost = iteration == max_iterations or iteration - closest_at >= _LOST
+        if largest <= tol or lost or not largest < _DIVERGED_PU:
             return iteration, largest, balance
         if not factorize(pattern, room.jacobian, factors, room.work):
             return iteration, largest, balance

@@ -243,8 +243,10 @@ def fan(x: Spec, bands: Mapping[str, FloatArray], colour: str, hover: str) -> li
 def percentile_bands(values: FloatArray, time: TimeAxis) -> dict[str, FloatArray]:
     """Percentiles over elements of (hour, element); the extremes of a bin, the mean of the percentiles."""
     inner = np.full((3, values.shape[0]), np.nan)
-    known = np.isfinite(values).any(axis=1)
-    inner[:, known] = np.nanpercentile(values[known], [5, 50, 95], axis=1)
+    missing = np.isnan(values).sum(axis=1)
+    whole, some = missing == 0, (missing > 0) & (missing < values.shape[1])
+    inner[:, whole] = np.percentile(values[whole], [5, 50, 95], axis=1)  # the other is a hundred times slower
+    inner[:, some] = np.nanpercentile(values[some], [5, 50, 95], axis=1)
     return {
         "min": time.smallest(np.fmin.reduce(values, axis=1)),
         "p05": time.mean(inner[0]),

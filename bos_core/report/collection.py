@@ -25,6 +25,7 @@ from bos_core.report.collection_security import adjustment, contingencies, secur
 from bos_core.report.collection_tasks import STAGES, elapsed_s, programs, provenance, table6_rows
 from bos_core.report.collection_violations import remaining
 from bos_core.report.data import Adjustment, Head, KeyFigures, ReportData, Schedule, Security, Table6Row
+from bos_core.report.pair_survey import survey_pairs
 from bos_core.report.run_sources import RunSources
 
 __all__ = ["collect", "remaining_violations", "report_path", "table6_rows"]
@@ -43,8 +44,9 @@ def collect(workspace: Workspace, trace_id: str) -> ReportData:
     sources = RunSources(workspace, trace_id)
     if sources.record.business == "power-flow":
         return _power_flow_report(sources)
-    left = remaining(sources)
-    states, verification, adjusted = schedule(sources), security(sources, left), adjustment(sources)
+    pairs = survey_pairs(sources)
+    left = remaining(sources, pairs)
+    states, verification, adjusted = schedule(sources), security(sources, pairs, left), adjustment(sources)
     table6 = tuple(table6_rows(workspace, sources.trace))
     return ReportData(
         head=_head(sources, left),
@@ -53,7 +55,7 @@ def collect(workspace: Workspace, trace_id: str) -> ReportData:
         table6=table6,
         network=network(sources, states),
         schedule=states,
-        contingencies=contingencies(sources),
+        contingencies=contingencies(sources, pairs),
         security=verification,
         adjustment=adjusted,
         snapshot_log=sources.task_table("snapshot", "rounds", "snapshot"),
@@ -111,7 +113,8 @@ def _sizes(sources: RunSources) -> dict[str, int]:
 
 def remaining_violations(workspace: Workspace, trace_id: str) -> pa.Table | None:
     """Return all that is still violated in a run, worst first, hours of the year; None before step 6."""
-    return remaining(RunSources(workspace, trace_id))
+    sources = RunSources(workspace, trace_id)
+    return remaining(sources, survey_pairs(sources))
 
 
 def report_path(settings: Settings, trace_id: str) -> Path:

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.report.collection_violations import verified
 from bos_core.report.data import (
-    DIVERGED,
     OUTCOME_NAMES,
     Adjustment,
     Contingencies,
@@ -17,34 +16,24 @@ from bos_core.report.data import (
     Pair,
     Security,
 )
+from bos_core.report.pair_survey import PairSurvey
 from bos_core.report.run_sources import RunSources
 
-CONTINGENCIES_SHOWN = 100
 WORST_SHOWN = 20
 
 
-def contingencies(sources: RunSources) -> Contingencies | None:
+def contingencies(sources: RunSources, pairs: PairSurvey | None) -> Contingencies | None:
     """Return the extremes of the most severe contingencies over all hours; None when pairs are missing."""
-    pairs, limits = verified(sources, "pairs"), sources.limits
-    if pairs is None:
+    if pairs is None or pairs.rows != sources.hours * pairs.worst.num_rows:
         return None
-    table = pairs.sort_by([("hour", "ascending"), ("contingency", "ascending")])
-    branches = np.unique(table["contingency"].to_numpy())
-    shape = (sources.hours, branches.size)
-    if table.num_rows != sources.hours * branches.size:
-        return None
-    outcome, loading, low, high = (
-        table[name].to_numpy().reshape(shape) for name in ("outcome", "loading_max", "vm_min_pu", "vm_max_pu")
-    )
-    worst = np.nan_to_num(loading, nan=np.inf).max(axis=0)
-    shown = np.sort(np.argsort(-worst, kind="stable")[:CONTINGENCIES_SHOWN])
+    limits = sources.limits
     return Contingencies(
-        name=sources.grid.network.branch_name[branches[shown]],
-        total=int(branches.size),
-        outcome=outcome[:, shown].astype(np.int64),
-        loading_max=loading[:, shown],
-        vm_min_pu=low[:, shown],
-        vm_max_pu=high[:, shown],
+        name=sources.grid.network.branch_name[pairs.shown],
+        total=pairs.worst.num_rows,
+        outcome=pairs.extremes["outcome"].astype(np.int64),
+        loading_max=pairs.extremes["loading_max"],
+        vm_min_pu=pairs.extremes["vm_min_pu"],
+        vm_max_pu=pairs.extremes["vm_max_pu"],
         loading_limit=float(limits.loading_contingency_max.max(initial=1.0)),
         vm_pu_low=float(limits.vm_contingency_pu_min.min(initial=np.inf)),
         vm_pu_high=float(limits.vm_contingency_pu_max.max(initial=0.0)),
@@ -53,44 +42,41 @@ def contingencies(sources: RunSources) -> Contingencies | None:
 
 
 def _adjusted(sources: RunSources) -> bool:
-    return sources.table("state_adjustment", "verified.pairs") is not None
+    return sources.has_table("state_adjustment", "verified.pairs")
 
 
-def security(sources: RunSources, left: pa.Table | None) -> Security | None:
+def security(sources: RunSources, pairs: PairSurvey | None, left: pa.Table | None) -> Security | None:
     """Return the overview of all pairs; `left` is what is still violated, with hours of the year."""
-    before, after = sources.table("n1_verification", "pairs"), verified(sources, "pairs")
-    if before is None or after is None:
+    if pairs is None:
         return None
-    classes = np.bincount(after["outcome"].to_numpy(), minlength=3)
     first = tuple(sources.table("n1_verification", name) for name in ("overloads", "voltages"))
     last = tuple(verified(sources, name) for name in ("overloads", "voltages"))
     if left is not None:
         left = left.set_column(0, left.schema.field("hour"), pc.subtract(left["hour"], sources.start))
     return Security(
-        outcome_pairs=dict(zip(OUTCOME_NAMES, map(int, classes), strict=True)),
-        violations_before=_violating_pairs(sources, before, first),
-        violations_after=_violating_pairs(sources, after, last) if _adjusted(sources) else None,
-        worst=_worst(sources, after),
+        outcome_pairs=dict(zip(OUTCOME_NAMES, map(int, pairs.outcome_pairs), strict=True)),
+        violations_before=_violating_pairs(sources, pairs.diverged_before, first),
+        violations_after=_violating_pairs(sources, pairs.diverged, last) if _adjusted(sources) else None,
+        worst=_worst(sources, pairs.worst),
         monitored=_monitored(sources),
         remaining=left,
     )
 
 
-def _violating_pairs(sources: RunSources, pairs: pa.Table, violations: tuple[pa.Table | None, ...]) -> IntArray:
+def _violating_pairs(sources: RunSources, diverged: IntArray, violations: tuple[pa.Table | None, ...]) -> IntArray:
     """Count pairs by hour that diverged or have a violation that is new or worse than before the outage."""
-    keys = [pairs.filter(pc.equal(pairs["outcome"], DIVERGED)).select(["hour", "contingency"])]
-    keys += [table.select(["hour", "contingency"]) for table in violations if table is not None]
-    hour, contingency = (np.concatenate([k[name].to_numpy() for k in keys]) for name in ("hour", "contingency"))
-    unique = np.unique(np.stack([hour, contingency]), axis=1)
-    return np.bincount(unique[0] - sources.start, minlength=sources.hours)
+    branches = sources.grid.network.n_branch
+    keys = [diverged[0] * branches + diverged[1]]
+    for table in violations:
+        if table is not None:
+            keys.append(table["hour"].to_numpy().astype(np.int64) * branches + table["contingency"].to_numpy())
+    hour = np.unique(np.concatenate(keys)) // branches
+    return np.bincount(hour - sources.start, minlength=sources.hours)
 
 
-def _worst(sources: RunSources, pairs: pa.Table) -> tuple[Pair, ...]:
+def _worst(sources: RunSources, worst: pa.Table) -> tuple[Pair, ...]:
     """Return the worst pair of each of the most severe contingencies: one that fails every hour is listed once."""
-    severity = np.nan_to_num(pairs["loading_max"].to_numpy(), nan=np.inf)
-    order = np.argsort(-severity, kind="stable")
-    _, first = np.unique(pairs["contingency"].to_numpy()[order], return_index=True)
-    rows = pairs.take(order[np.sort(first)[:WORST_SHOWN]]).to_pylist()
+    rows = worst.slice(0, WORST_SHOWN).to_pylist()
     rows = [{name: np.nan if value is None else value for name, value in row.items()} for row in rows]
     branch, bus = sources.grid.network.branch_name, sources.grid.network.bus_name
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bos_core.grid.model import FloatArray, IntArray
-from bos_core.report.data import DIVERGED
+from bos_core.report.pair_survey import PairSurvey
 from bos_core.report.run_sources import RunSources, renewed
 from bos_core.report.violations import (
     BASE_CASE,
@@ -23,7 +22,7 @@ from bos_core.report.violations import (
 )
 
 TOLERANCE = 1e-4
-"""Loadings (1) and voltages (p.u.) of the base case this far outside their limits are rounding of set points."""
+"""Voltages of the base case this far outside their limits, p.u., are rounding of set points."""
 _NO_OUTAGE = -1
 
 
@@ -45,16 +44,15 @@ def congested_hours(sources: RunSources) -> IntArray | None:
     return np.bincount(seen["branch"].to_numpy(), minlength=sources.grid.network.n_branch)
 
 
-def remaining(sources: RunSources) -> pa.Table | None:
+def remaining(sources: RunSources, pairs: PairSurvey | None) -> pa.Table | None:
     """Return what is still violated, worst first, hours of the year; None before step 6.
 
     See `bos_core.report.violations.SCHEMA` for the columns.
     """
-    overloads, voltages, pairs = (verified(sources, name) for name in ("overloads", "voltages", "pairs"))
+    overloads, voltages = (verified(sources, name) for name in ("overloads", "voltages"))
     if overloads is None or voltages is None or pairs is None:
         return None
     low, high = sources.limits.vm_contingency_pu_min, sources.limits.vm_contingency_pu_max
-    diverged = pairs.filter(pc.equal(pairs["outcome"], DIVERGED))
     of_bus = _arrays(voltages, "hour", "contingency", "bus", "vm_pu")
     of_branch = _arrays(overloads, "hour", "contingency", "branch", "loading")
     parts = [
@@ -63,10 +61,10 @@ def remaining(sources: RunSources) -> pa.Table | None:
         *_voltages(sources, of_bus, low, high),
         *_base_voltages(sources),
         {
-            "hour": diverged["hour"].to_numpy(),
-            "outage": names(sources.grid.network.branch_name, diverged["contingency"].to_numpy()),
-            "element": repeated("", diverged.num_rows),
-            "kind": repeated(DIVERGENCE, diverged.num_rows),
+            "hour": pairs.diverged[0],
+            "outage": names(sources.grid.network.branch_name, pairs.diverged[1]),
+            "element": repeated("", pairs.diverged.shape[1]),
+            "kind": repeated(DIVERGENCE, pairs.diverged.shape[1]),
         },
     ]
     return table([part for part in parts if part is not None])
@@ -92,14 +90,12 @@ def _overloads(sources: RunSources, found: Sequence[np.ndarray], limit: FloatArr
 
 
 def _base_overloads(sources: RunSources) -> Mapping[str, object] | None:
-    table = verified(sources, "base_loading")
+    table = verified(sources, "base_overloads")
     if table is None:
         return None
-    limit = sources.limits.loading_max
-    hour, branch, loading = (table[name].to_numpy() for name in ("hour", "branch", "loading"))
-    beyond = loading > limit[branch] + TOLERANCE
-    none = np.full(np.count_nonzero(beyond), _NO_OUTAGE)
-    return _overloads(sources, (hour[beyond], none, branch[beyond], loading[beyond]), limit)
+    hour, branch, loading = _arrays(table, "hour", "branch", "loading")
+    none = np.full(hour.size, _NO_OUTAGE)
+    return _overloads(sources, (hour, none, branch, loading), sources.limits.loading_max)
 
 
 def _voltages(

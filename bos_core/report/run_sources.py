@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -83,6 +83,15 @@ class RunSources:
             except NotFoundError:
                 self._tables[step, name] = None
         return self._tables[step, name]
+
+    def has_table(self, step: str, name: str) -> bool:
+        """Whether any task of a step has committed this output."""
+        return bool(self.workspace.ledger.outputs(self.trace, step, name))
+
+    def pieces(self, step: str, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of a committed output piece by piece, in the order of its tasks."""
+        for batch in self.workspace.results.batches(self.trace, step, name, columns):
+            yield pa.Table.from_batches([batch])
 
     def task_table(self, step: str, name: str, chunk: str) -> pa.Table | None:
         """Return the output of one task of a step, None when there is none."""

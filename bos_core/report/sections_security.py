@@ -289,8 +289,9 @@ def _file(left: pa.Table, time: TimeAxis) -> Download:
 
 
 def _csv(rows: pa.Table, time: TimeAxis) -> bytes:
-    stamps = pa.array([time.iso(hour) for hour in rows["hour"].to_pylist()], pa.string())
-    columns = {"time": stamps, **{name: rows[name] for name in rows.column_names if name != "hour"}}
+    hours, place = np.unique(rows["hour"].to_numpy(), return_inverse=True)
+    stamps = np.array([time.iso(hour) for hour in hours.tolist()])[place]
+    columns = {"time": pa.array(stamps), **{name: rows[name] for name in rows.column_names if name != "hour"}}
     for name in ("outage", "element", "kind"):
         columns[name] = columns[name].cast(pa.string())
     for name in ("value", "limit", "relaxation"):

@@ -148,8 +148,9 @@ def by_element(rows: pa.Table) -> tuple[Group, ...]:
 
 def _distinct(group: IntArray, values: IntArray, count: int) -> IntArray:
     """Count the distinct values of each group."""
-    pairs = np.unique(np.stack([group, values.astype(np.int64)]), axis=1)
-    return np.bincount(pairs[0], minlength=count)
+    width = int(values.max(initial=0)) + 1
+    pairs = np.unique(group * width + values)
+    return np.bincount(pairs // width, minlength=count)
 
 
 def _codes(rows: pa.Table, name: str) -> IntArray:

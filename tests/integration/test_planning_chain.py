@@ -14,6 +14,9 @@ import pytest
 from bos_core.api import Bos, Run, connect
 from bos_core.objects.settings import StoreOptions
 from bos_core.objects.task import TaskState
+from bos_core.report.collection_violations import verified
+from bos_core.report.pair_survey import survey_pairs
+from bos_core.report.run_sources import RunSources
 from flows.request import STEP_ORDER
 
 pytestmark = pytest.mark.timeout(1800)
@@ -51,6 +54,24 @@ def test_every_pair_of_hour_and_outage_is_verified(week: Run) -> None:
     assert set(worst["outcome"].to_pylist()) <= {"converged", "islanded", "diverged"}
     for column in ("loading_branch", "vm_min_bus", "vm_max_bus"):  # a pair that diverged has no worst element
         assert worst[column].is_null().to_pylist() == np.isnan(worst["loading_max"].to_numpy()).tolist()
+
+
+def test_the_survey_of_pairs_agrees_with_all_of_them(bos: Bos, week: Run) -> None:
+    sources = RunSources(bos.workspace, week.trace_id)
+    survey, pairs = survey_pairs(sources), verified(sources, "pairs")
+    assert survey is not None
+    assert pairs is not None
+    rows = pairs.sort_by([("hour", "ascending"), ("contingency", "ascending")]).to_pandas()
+    by_hour = rows.pivot(index="hour", columns="contingency")
+    assert survey.rows == len(rows)
+    assert survey.outcome_pairs.tolist() == [int((rows.outcome == k).sum()) for k in range(3)]
+    assert survey.diverged.shape[1] == survey.outcome_pairs[2]
+    for name, values in survey.extremes.items():
+        np.testing.assert_array_equal(values, by_hour[name][survey.shown].to_numpy())
+    severity = rows.loading_max.fillna(np.inf).groupby(rows.contingency).max()
+    np.testing.assert_array_equal(
+        survey.worst["loading_max"].to_pandas().fillna(np.inf), severity.sort_values(ascending=False)
+    )
 
 
 def test_random_pairs_agree_with_pandapower(bos: Bos, week: Run) -> None:
