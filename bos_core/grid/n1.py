@@ -92,6 +92,8 @@ class N1Result:
         Elements beyond their criterion that are new, or worse than in the base case by `WORSE_BY`.
     solved_alone : (hour,) int
         Outages that Newton's method solved one by one, after the kernel had given them up.
+    kernel : str
+        What solved the others; one of `bos_core.grid.n1_kernels.KERNELS`.
     """
 
     extremes: Extremes
@@ -103,6 +105,7 @@ class N1Result:
     overloads: Violations
     voltages: Violations
     solved_alone: IntArray
+    kernel: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +172,7 @@ def verify_outages(
         )
         for h in range(hours)
     ]  # fmt: skip
-    return _joined(results, contingency_branch.size, grid.network)
+    return _joined(results, contingency_branch.size, grid.network, kernel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -442,7 +445,7 @@ def _in_order(listed: Listed, used: int) -> Listed:
     return Listed(case[order], element[order], value[order])
 
 
-def _joined(hours: list[_Hour], cases: int, network: Network) -> N1Result:
+def _joined(hours: list[_Hour], cases: int, network: Network, kernel: str) -> N1Result:
     def rows(values: list[FloatArray], width: int) -> FloatArray:
         return np.stack(values) if values else np.zeros((0, width))
 
@@ -470,4 +473,5 @@ def _joined(hours: list[_Hour], cases: int, network: Network) -> N1Result:
         overloads=violations([hour.overloads for hour in hours]),
         voltages=violations([hour.voltages for hour in hours]),
         solved_alone=np.array([hour.solved_alone for hour in hours], dtype=np.int64),
+        kernel=kernel,
     )

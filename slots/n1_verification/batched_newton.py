@@ -70,7 +70,7 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     hours = result.base_outcome.size
     logger.info(
         "n-1 with the %s kernel: %d hours, %d pairs, %d of them solved one by one",
-        kernel,
+        result.kernel,
         hours,
         hours * inputs.contingency_branch.size,
         int(result.solved_alone.sum()),
