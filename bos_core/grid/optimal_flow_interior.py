@@ -44,9 +44,9 @@ _TELLING = 0.01
 _DAMPING, _LIMIT_DAMPING = 1e-10, 1e-6
 """Keep the curvature of active limits finite; that of flow limits spreads over two blocks and would cancel."""
 _SLOPE_KEPT = 1e-9
-_PRICE_DAMPING, _PRICE_DAMPING_MAX = 1e-6, 1e-4
+_PRICE_DAMPING, _PRICE_DAMPING_MAX, _PRICE_DAMPING_FACTOR = 1e-9, 1e-4, 1e3
 """Taken from the diagonal of the prices: a bus whose voltage and reactive power are both at limits is nearly
-singular by itself. Iterative refinement takes the effect away."""
+singular by itself. Iterative refinement takes the effect away; it grows by the factor where that fails."""
 _ACCURATE, _ACCEPTABLE, _REFINEMENTS = 1e-8, 1e-4, 5
 """Relative residuals of the linear system that end the refinement, and that need no more damping; most of them."""
 
@@ -392,8 +392,8 @@ def _largest(values: FloatArray, first: int) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _solve_refined(problem: Problem, newton: Newton, right: FloatArray, y: FloatArray) -> float:
-    """Solve the damped system and take the damping away by refinement; return the relative residual.
+def _solve_refined(problem: Problem, newton: Newton, right: FloatArray, wanted: float, y: FloatArray) -> float:
+    """Solve the damped system and refine to the relative residual wanted; return the one reached.
 
     The residuals of the rows of variables and of those of prices are each relative to their own right side.
     """
@@ -405,7 +405,7 @@ def _solve_refined(problem: Problem, newton: Newton, right: FloatArray, y: Float
         rest[:] = right
         subtract_product(problem.pattern, newton.matrix, y, rest)
         share = max(_largest(rest, 0) / of_variables, _largest(rest, 2) / of_prices)
-        if share <= _ACCURATE or not np.isfinite(share):
+        if share <= wanted or not np.isfinite(share):
             break
         solve_blocks(problem.pattern, newton.factor, rest)
         y += rest
@@ -469,12 +469,13 @@ def _recover(
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _solve(
-    problem: Problem, residual: FloatArray, mismatch: FloatArray, curves: Curves, newton: Newton, step: Point
-) -> bool:
+    problem: Problem, residual: FloatArray, mismatch: FloatArray, curves: Curves, newton: Newton, wanted: float,
+    step: Point,
+) -> bool:  # fmt: skip
     """Solve for the steps of the variables and of the prices; return whether the solution is accurate."""
     right, y = np.empty((mismatch.size // 2, BLOCK)), np.empty((mismatch.size // 2, BLOCK))
     _fill_right_side(problem, residual, mismatch, curves.diagonal, newton, right)
-    share: float = _solve_refined(problem, newton, right, y)
+    share: float = _solve_refined(problem, newton, right, wanted, y)
     _recover(problem, residual, curves.diagonal, newton, y, step)
     return share <= _ACCEPTABLE
 
@@ -505,7 +506,8 @@ def _step(
         target[r] = gap + (target_slack[r] - slack[r]) - (target_excess[r] - excess[r])
         weighted[r] = mu[r] + curves.curvature[r] * target[r]
     _with_inequalities(problem, curves, weighted, residual)
-    accurate: bool = _solve(problem, residual, values.mismatch, curves, newton, step)
+    wanted = _ACCURATE if gamma > 0.0 else _ACCEPTABLE  # a predictor need not be exact
+    accurate: bool = _solve(problem, residual, values.mismatch, curves, newton, wanted, step)
     dx = step.x
     for r in range(rows):
         if r < limits:
@@ -666,7 +668,7 @@ def iterate(problem: Problem, point: Point, tolerance: float, iterations_max: in
             accurate = _step(problem, point, values, curves, newton, 0.0, predictor, False, predictor)
             if accurate or damping >= _PRICE_DAMPING_MAX:
                 break
-            damping = min(10 * damping, _PRICE_DAMPING_MAX)
+            damping = min(_PRICE_DAMPING_FACTOR * damping, _PRICE_DAMPING_MAX)
         primal, dual = _longest(problem, point, curves.room, predictor)
         telling = shift == 0.0 and min(primal, dual) >= _TELLING
         centering = min(_gap(problem, point, predictor, primal, dual) / gap, 1.0) ** 3
