@@ -128,7 +128,7 @@ class FlowWeights:
     voltage_price : float
         Price of a voltage outside its limits, per p.u.; inf makes the limits hard.
     loading_price : float
-        Price of (flow / limit)^2 above 1; inf makes the limits hard.
+        Price of (flow / limit)^2 above 1, at each end of a branch; inf makes the limits hard.
     apparent : bool
         Limits are apparent powers instead of currents.
     """

@@ -22,7 +22,7 @@ class ReactiveParameters(ProgramParameters):
     voltage_price: float = Field(50.0, ge=1, le=1e4)
     """Price of 1 p.u. outside a voltage limit, in units of 100 MW."""
     loading_price: float = Field(1.0, ge=0.01, le=10)
-    """Price of a (current / limit) squared above 1 by 1, in units of 100 MW."""
+    """Price of a (current / limit) squared above 1 by 1, at each end of a branch, in units of 100 MW."""
     optimise_taps: bool = True
     """Whether transformer taps are decided; otherwise they stay as given."""
     optimise_shunts: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +123,7 @@ def _build(flow: FlowNetwork, rated: bool, weights: FlowWeights, iterations_max:
     """Write the programme down symbolically."""
     n, m = flow.n_bus, flow.n_branch
     soft_v = n if np.isfinite(weights.voltage_price) else 0
-    soft_i = m if rated and np.isfinite(weights.loading_price) else 0
+    soft_i = 2 * m if rated and np.isfinite(weights.loading_price) else 0
     x_sizes = {
         "va": n, "vm": n, "ratio": flow.tap_branch.size, "q": flow.q_bus.size, "p": flow.p_bus.size,
         "balance": 1, "voltage_excess": soft_v, "loading_excess": soft_i,
@@ -155,7 +156,8 @@ def _build(flow: FlowNetwork, rated: bool, weights: FlowWeights, iterations_max:
         rows += [vm + x["voltage_excess"], vm - x["voltage_excess"]]
         g_sizes |= {"low": n, "high": n}
     if rated:
-        rows += _limits(flow, vm, ratio, power, p, x["loading_excess"] if soft_i else 0.0, weights.apparent)
+        excess = ca.vertsplit(x["loading_excess"], m) if soft_i else (0.0, 0.0)
+        rows += _limits(flow, vm, ratio, power, p, excess, weights.apparent)
         g_sizes |= {"limit_from": m, "limit_to": m}
     weight = p["weight"]
     objective = (
@@ -206,16 +208,16 @@ def _limits(
     ratio: Any,
     power: list[Any],
     p: dict[str, Any],
-    excess: Any,
+    excess: Sequence[Any],
     apparent: bool,
 ) -> list[Any]:
-    """Return (flow / limit)^2 - excess of both ends of every branch."""
+    """Return (flow / limit)^2 - excess of both ends of every branch; each end has its own excess."""
     f, t = flow.from_bus.tolist(), flow.to_bus.tolist()
     scale_from = (ratio * vm[f]) ** 2 if apparent else ratio**2
     scale_to = vm[t] ** 2 if apparent else 1.0
     return [
-        power[4] * scale_from / p["limit_from"] ** 2 - excess,
-        power[5] * scale_to / p["limit_to"] ** 2 - excess,
+        power[4] * scale_from / p["limit_from"] ** 2 - excess[0],
+        power[5] * scale_to / p["limit_to"] ** 2 - excess[1],
     ]
 
 
