@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from frame import RESULTS, Bench, show, terminal
 from rich.console import Console
+from summary import write_summary
 
 NAMES = (
     "power_flow", "time_series", "n1", "unit_commitment", "active_dispatch", "reactive_dispatch", "equivalence",
@@ -42,19 +43,20 @@ def main() -> int:
     options = parser.parse_args()
     if options.inside:
         return inside(options.inside, options.budget)
-    console, chosen, code = terminal(), options.only or list(NAMES), 0
+    console, chosen, codes = terminal(), options.only or list(NAMES), []
     for name in [] if options.draw else chosen:
-        code = alone(name, options.budget, console)
-        if code == INTERRUPTED:
+        codes.append(alone(name, options.budget, console))
+        if codes[-1] == INTERRUPTED:
             console.print("[yellow]interrupted: what is finished is kept[/]")
             break
     for name in chosen:
         path = RESULTS / f"{name}.json"
         if path.exists():
             show(json.loads(path.read_text(encoding="utf-8")), console)
-    if code != INTERRUPTED:
+    write_summary(NAMES)
+    if INTERRUPTED not in codes:
         draw(chosen, console)
-    return code
+    return next((code for code in codes if code), 0)
 
 
 def alone(name: str, budget_s: float, console: Console) -> int:
@@ -77,12 +79,11 @@ def alone(name: str, budget_s: float, console: Console) -> int:
 
 def inside(name: str, budget_s: float) -> int:
     """Run one benchmark in this process."""
-    module = importlib.import_module(name)
-    bench = Bench(name, module.TITLE, module.PACKAGES, getattr(module, "SIZE", "buses"))
     try:
+        module = importlib.import_module(name)
+        bench = Bench(name, module.TITLE, module.PACKAGES, getattr(module, "SIZE", "buses"))
         module.run(bench, budget_s)
     except KeyboardInterrupt:
-        bench.save()
         return INTERRUPTED
     bench.finished = True
     bench.save()

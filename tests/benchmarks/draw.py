@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 from urllib.parse import unquote
 
@@ -93,28 +94,42 @@ def _lines(document: dict[str, Any], rows: list[dict[str, Any]], title: str) -> 
 
 
 def _bars(rows: list[dict[str, Any]], title: str) -> go.Figure:
+    """Draw a bar a row under the name of its group, from the top down."""
     figure, tools = go.Figure(), list(dict.fromkeys(row["tool"] for row in rows))
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    labels, values, texts, colours, patterns = [], [], [], [], []
-    for group in reversed(groups):
-        for row in reversed([r for r in rows if r["group"] == group]):
-            labels.append([_wrapped(group), row["tool"]])
-            values.append(row["times"]["cpu_s"])
-            ratio = f", {row['ratio']:.3g} x" if row["ratio"] else ""
-            state = f", {_state(row)}" if _state(row) else ""
-            texts.append(f"{duration(row['times']['cpu_s'])}{ratio}{state}")
-            colours.append(_colour(row["tool"], tools))
-            patterns.append("/" if _state(row) else "")
+    places, place = [], 0.0
+    for group in dict.fromkeys(row["group"] for row in rows):
+        figure.add_annotation(
+            x=0, xref="paper", y=place, text=f"<b>{group}</b>", showarrow=False, xanchor="left", xshift=4
+        )
+        for row in (r for r in rows if r["group"] == group):
+            place += 1.0
+            places.append((place, row))
+        place += 1.4
+    values = [row["times"]["cpu_s"] for _, row in places]
+    low, high = min(values) / 3, max(values) * 8
     figure.add_bar(
-        y=[[a for a, _ in labels], [b for _, b in labels]], x=values, orientation="h", text=texts,
-        textposition="outside",
-        marker={"color": colours, "pattern": {"shape": patterns}}, cliponaxis=False,
+        y=[y for y, _ in places], x=values, orientation="h", text=[_said(row) for _, row in places], width=0.75,
+        textposition="outside", cliponaxis=False,
+        marker={
+            "color": [_colour(row["tool"], tools) for _, row in places],
+            "pattern": {"shape": ["/" if _state(row) else "" for _, row in places]},
+        },
     )  # fmt: skip
-    units = {row["unit"] for row in rows}
-    _time_axis(figure, "xaxis", [*values, max(values) * 30], f"CPU time a {' or '.join(units)}")
-    figure.update_yaxes(automargin=True, dividercolor="#cccccc")
-    marks = ["hatched: answers disagree"] if any(p for p in patterns) else []
-    return _dressed(figure, title, marks, 140 + 26 * len(values))
+    units = dict.fromkeys(row["unit"] for row in rows)
+    _time_axis(figure, "xaxis", [low, high], f"CPU time a {' or '.join(units)}")
+    figure.update_xaxes(range=[math.log10(low), math.log10(high)])
+    figure.update_yaxes(
+        tickvals=[y for y, _ in places], ticktext=[row["tool"] for _, row in places], range=[place - 0.7, -0.6],
+        automargin=True, showgrid=False,
+    )  # fmt: skip
+    marks = ["hatched: answers disagree"] if any(_state(row) for _, row in places) else []
+    return _dressed(figure, title, marks, 150 + int(25 * place))
+
+
+def _said(row: dict[str, Any]) -> str:
+    ratio = f", {row['ratio']:.3g} x" if row["ratio"] else ""
+    state = f", {_state(row)}" if _state(row) else ""
+    return f"{duration(row['times']['cpu_s'])}{ratio}{state}"
 
 
 def _growth(document: dict[str, Any]) -> go.Figure:
@@ -149,16 +164,6 @@ def _time_axis(figure: go.Figure, axis: str, values: list[float], title: str) ->
     figure.update_layout(
         {axis: {"type": "log", "title": title, "tickvals": steps, "ticktext": [duration(s) for s in steps]}}
     )
-
-
-def _wrapped(text: str) -> str:
-    parts, line = [], ""
-    for word in text.split():
-        if len(line) + len(word) > 30 and line:
-            parts.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    return "<br>".join([*parts, line])
 
 
 def _dressed(figure: go.Figure, title: str, marks: list[str], height: int) -> go.Figure:

@@ -184,17 +184,18 @@ def show(document: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("answers", overflow="fold")
     table.add_column("note", overflow="fold")
-    before = ""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in document["rows"]:
-        if before and row["group"] != before:
-            table.add_section()
-        times = row["times"]
-        cells = [duration(times["cpu_s"]), duration(times["wall_s"])] if times else ["-", "-"]
-        ratio = f"{row['ratio']:.3g}" if row["ratio"] else ("1" if row["reference"] else "-")
-        tool = f"[bold]{escape(row['tool'])}[/]" if row["reference"] else escape(row["tool"])
-        group = escape(f"{row['group']}, a {row['unit']}") if row["group"] != before else ""
-        table.add_row(group, tool, *cells, ratio, _answers(row), escape(row["note"]))
-        before = row["group"]
+        groups.setdefault(row["group"], []).append(row)
+    for group, rows in groups.items():
+        table.add_section()
+        for row in rows:
+            times = row["times"]
+            cells = [duration(times["cpu_s"]), duration(times["wall_s"])] if times else ["-", "-"]
+            ratio = f"{row['ratio']:.3g}" if row["ratio"] else ("1" if row["reference"] else "-")
+            tool = f"[bold]{escape(row['tool'])}[/]" if row["reference"] else escape(row["tool"])
+            case = escape(f"{group}, a {row['unit']}") if row is rows[0] else ""
+            table.add_row(case, tool, *cells, ratio, _answers(row), escape(row["note"]))
     console.print(table)
     for tool, how in document["settings"].items():
         console.print(f"[dim]{escape(tool)}: {escape(how)}[/]", highlight=False)
