@@ -12,8 +12,8 @@ def write_summary(names: tuple[str, ...]) -> None:
     """Write `results/summary.md` from the JSON of the benchmarks."""
     parts = [
         "# Results",
-        "Made by `make bench` from the JSON files beside it. *Ours* is CPU time a unit of work, *x* how many "
-        "times that a peer takes. **!** marks answers that disagree, *(other)* a tool that solves another problem.",
+        "Made by `make bench` from the JSON files beside it. *Ours* is CPU time a unit of work, *x* how often "
+        "that fits into a peer's. **!** marks answers that disagree, *(other)* tools that solve another problem.",
     ]
     for name in names:
         path = RESULTS / f"{name}.json"
