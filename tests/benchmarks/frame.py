@@ -199,9 +199,20 @@ def show(document: dict[str, Any], console: Console) -> None:
     console.print(table)
     for tool, how in document["settings"].items():
         console.print(f"[dim]{escape(tool)}: {escape(how)}[/]", highlight=False)
+    for name, fact in document["facts"].items():
+        for item in fact if isinstance(fact, list) else [fact]:
+            console.print(f"{escape(name.replace('_', ' '))}: {escape(fact_line(item))}", highlight=False)
     for absent in document["absent"]:
         what = f"{absent['tool']} {absent['what']}".strip()
         console.print(f"[yellow]not measured:[/] {escape(what)}: {escape(absent['why'])}")
+
+
+def fact_line(fact: dict[str, Any]) -> str:
+    """Return a further fact of a benchmark in one line."""
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:,.6g}" if isinstance(value, int | float) else f"{key}: {value}"
+        for key, value in fact.items()
+    )
 
 
 def _answers(row: dict[str, Any]) -> str:

@@ -22,6 +22,8 @@ from timing import Timing, best_of
 
 from bos_core.grid.model import Grid, IntArray, Snapshot
 from bos_core.grid.n1 import CONVERGED, DIVERGED, ISLANDED, Criteria, N1Result, verify_outages
+from bos_core.grid.n1_cases import Extremes
+from bos_core.grid.n1_kernels import KERNELS
 from bos_core.grid.power_flow import network_at, solve_hours
 
 TITLE = "N-1 by full AC power flow, 1e-8 p.u.: a pair of hour and outage on one core"
@@ -48,6 +50,7 @@ class Task:
     q_limits: bool = False
     distributed: bool = False
     panel: str = "networks"
+    kernel: str = KERNELS[0]
 
     @property
     def pairs(self) -> int:
@@ -56,7 +59,7 @@ class Task:
     def verify(self) -> N1Result:
         return verify_outages(
             self.grid, self.states, self.outages, self.criteria, enforce_q_limits=self.q_limits,
-            distributed_slack=self.distributed, tol=TOLERANCE_PU,
+            distributed_slack=self.distributed, tol=TOLERANCE_PU, kernel=self.kernel,
         )  # fmt: skip
 
 
@@ -78,6 +81,7 @@ def run(bench: Bench, budget_s: float) -> None:
         del case
         gc.collect()
     _day(bench, day)
+    _kernels(bench, day)
     _growth(bench, day, budget_s)
     _two_processes(bench, day)
 
@@ -103,7 +107,7 @@ def _ours(bench: Bench, task: Task, size: float) -> N1Result:
         times, result = best_of(task.verify, runs_max=5, budget_s=4.0)
     outcome = result.extremes.outcome
     figures = {
-        "kernel": getattr(result, "kernel", "numba"),
+        "kernel": task.kernel,
         "pairs": task.pairs,
         **{name: int((outcome == k).sum()) for name, k in _CLASSES},
         "solved_alone": int(result.solved_alone.sum()),
@@ -112,7 +116,8 @@ def _ours(bench: Bench, task: Task, size: float) -> N1Result:
         "q_switched_share": float((result.extremes.q_switches > 0).mean()),
     }
     note = (
-        f"{figures['converged']:,} converged, {figures['islanded']:,} islanded, {figures['diverged']:,} diverged"
+        f"{figures['converged']:,} converged, {figures['islanded']:,} islanded, {figures['diverged']:,} diverged; "
+        f"kernel {figures['kernel']}"
     )
     bench.add(Row(task.label, size, OURS, "pair", times.per(task.pairs), figures=figures, note=note,
                   panel=task.panel, reference=True))  # fmt: skip
@@ -352,6 +357,39 @@ def _day(bench: Bench, day: PlannedDay) -> None:
         if q_limits:
             with bench.peer("pandapower", label):
                 _pandapower(bench, case, task, result, size)
+
+
+def _kernels(bench: Bench, day: PlannedDay) -> None:
+    """The same outages by every kernel of this machine: their speed, and that they answer alike."""
+    size = day.grid.network.n_bus
+    states = hours_of(day.states, np.array(DAY_PEER_HOURS))
+    group = f"{size} buses, {len(DAY_PEER_HOURS)} hours x {day.outages.size:,} outages, reactive limits, by kernel"
+    first: N1Result | None = None
+    for kernel in KERNELS:
+        task = Task(group, day.grid, states, day.outages, _criteria(day), True, kernel=kernel)
+        with bench.peer(f"kernel {kernel}", group):
+            times, result = best_of(task.verify, runs_max=3, budget_s=4.0)
+            accuracy = _alike(first.extremes, result.extremes) if first else ()
+            tool = f"{OURS} {kernel}"
+            bench.add(
+                Row(group, size, tool, "pair", times.per(task.pairs), accuracy, panel="kernels",
+                    reference=first is None)
+            )  # fmt: skip
+            first = first or result
+
+
+def _alike(a: Extremes, b: Extremes) -> tuple[Accuracy, ...]:
+    """Compare two answers to the same outages."""
+    both = (a.outcome != DIVERGED) & (b.outcome != DIVERGED)
+
+    def far(name: str) -> float:
+        return float(np.abs(getattr(a, name) - getattr(b, name))[both].max(initial=0.0))
+
+    return (
+        Accuracy("classes apart", int((a.outcome != b.outcome).sum()), 0),
+        Accuracy("dV p.u.", max(far("vm_min_pu"), far("vm_max_pu")), SAME_PU),
+        Accuracy("d loading", far("loading_max"), SAME_LOADING),
+    )
 
 
 def _growth(bench: Bench, day: PlannedDay, budget_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from frame import RESULTS, duration
+from frame import RESULTS, duration, fact_line
 
 
 def write_summary(names: tuple[str, ...]) -> None:
@@ -36,6 +36,9 @@ def _benchmark(document: dict[str, Any]) -> list[str]:
         peers = ", ".join(_peer(row) for row in rows if row is not ours)
         lines.append(f"| {group} | {time} | {peers} | {_difference(rows)} |".replace("|dV|", "dV"))
     parts = [f"## {document['title']}", f"{measured}.{unfinished}", "\n".join(lines)]
+    for name, fact in document["facts"].items():
+        items = fact if isinstance(fact, list) else [fact]
+        parts.append("\n".join(f"- {name.replace('_', ' ')}: {fact_line(item)}" for item in items))
     absent = [f"{a['tool']} {a['what']}: {a['why']}" for a in document["absent"]]
     if absent:
         parts.append("Not measured: " + "; ".join(absent))
