@@ -195,7 +195,7 @@ def table6(rows: Sequence[Table6Row]) -> Printed:
     """Return Table 6 for the terminal, no wider than 80 columns."""
     cells = table6_cells(rows)
     count = len(_TABLE6_SHORT)
-    table = _rich("Planning chain by stage (Table 6)")
+    table = _rich("Work by stage (Table 6)")
     for position, name in enumerate(_TABLE6_SHORT):
         footer = cells.total[position] if cells.total else ""
         table.add_column(name, footer=footer, justify="left" if position == 0 else "right", no_wrap=position > 0)
