@@ -12,6 +12,7 @@ import numpy as np
 from bos_core.grid.dc import lodf, most_loading, ptdf
 from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.n1 import Criteria, verify_outages
+from bos_core.grid.n1_kernels import INSTRUCTION_SETS
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import Limits, ReactiveOptions, dispatch_block
 from bos_core.grid.power_flow import solve_hours
@@ -61,6 +62,8 @@ def main() -> None:
     factors = lodf(ptdf(network), network)[0]
     most_loading(factors, *loading_of, np.arange(network.n_branch), loading, 2)
     dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
+    if not INSTRUCTION_SETS:
+        print("note: no C++ compiler was found, so N-1 runs on numba, several times slower; see `bos doctor`")
 
 
 if __name__ == "__main__":
