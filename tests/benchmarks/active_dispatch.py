@@ -101,8 +101,9 @@ def _programs(bench: Bench, group: str, inputs: Inputs) -> float:
                 "objective_eur": answer.objective_eur, "status": answer.status, "fallback": answer.fallback,
                 "overload_mwh": float(answer.overload_mw.sum()), "shed_mwh": float(answer.shed_mw.sum()),
             }  # fmt: skip
-            bench.add(Row(group, hours, tool, "day", times, accuracy, figures, reference=reference is None))
-            reference = reference or answer
+            bench.add(Row(group, hours, tool, "day", times, accuracy, figures, reference=tool == OURS))
+            if tool == OURS:
+                reference = answer
     if reference is None:
         raise RuntimeError("the default program failed")
     return reference.objective_eur

@@ -131,9 +131,10 @@ def _compare(bench: Bench, group: str, inputs: Inputs) -> None:
                 accuracy = (_bracket(reference, answer.objective_eur, answer.bound_eur),)
             bench.add(
                 Row(group, HOURS, tool, "day", times, accuracy, _figures(answer), _about(answer),
-                    reference=reference is None)
+                    reference=tool == OURS)
             )  # fmt: skip
-            reference = reference or answer
+            if tool == OURS:
+                reference = answer
     with bench.peer("linopy+HiGHS", group):
         facts, _ = tools.in_environment("linopy_uc.py", arrays(inputs))
         bench.versions |= facts["versions"]
