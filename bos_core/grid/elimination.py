@@ -103,15 +103,13 @@ def eliminate(network: Network) -> Elimination:
     """Order the buses for little fill and find the pattern of the factors.
 
     Buses at the ends of radial branches go first, again and again, and cause no fill; what is left of the network
-    follows by minimum degree. The elimination tree is then walked in postorder, which changes nothing but lets
-    every bus stand near those that it depends on.
+    follows by minimum degree.
     """
     n = network.n_bus
     f, t = network.from_bus.astype(np.int32), network.to_bus.astype(np.int32)
     start, neighbour = _neighbours(n, f, t)
     order, pruned = _prune(start, neighbour)
     order[pruned:] = _minimum_degree(order[pruned:], start, neighbour)
-    order = order[_postorder(_parents(start, neighbour, order))]
     position = np.empty(n, np.int32)
     position[order] = np.arange(n, dtype=np.int32)
     y_ptr, y_column, y_diagonal = _rows(start, neighbour, order, position)
@@ -259,58 +257,6 @@ def _minimum_degree(buses: Int32Array, start: Int32Array, neighbour: Int32Array)
 
 
 @nb.njit(cache=True)
-def _parents(start: Int32Array, neighbour: Int32Array, order: Int32Array) -> Int32Array:
-    """Return the elimination tree of an order, by position; -1 for its root (Liu 1990)."""
-    n = order.size
-    position = np.empty(n, np.int32)
-    for i in range(n):
-        position[order[i]] = i
-    parent = np.full(n, -1, np.int32)
-    ancestor = np.full(n, -1, np.int32)
-    for i in range(n):
-        for p in range(start[order[i]], start[order[i] + 1]):
-            k = position[neighbour[p]]
-            while k != -1 and k < i:
-                above = ancestor[k]
-                ancestor[k] = i
-                if above == -1:
-                    parent[k] = i
-                k = above
-    return parent
-
-
-@nb.njit(cache=True)
-def _postorder(parent: Int32Array) -> Int32Array:
-    """Return the nodes of a forest, every one after its descendants and children in their order."""
-    n = parent.size
-    first = np.full(n, -1, np.int32)
-    following = np.full(n, -1, np.int32)
-    stack = np.empty(n, np.int32)
-    depth = 0
-    for i in range(n - 1, -1, -1):
-        if parent[i] == -1:
-            stack[depth] = i
-            depth += 1
-        else:
-            following[i] = first[parent[i]]
-            first[parent[i]] = i
-    order = np.empty(n, np.int32)
-    count = 0
-    while depth > 0:
-        node = stack[depth - 1]
-        child = first[node]
-        if child != -1:
-            first[node] = following[child]
-            stack[depth] = child
-            depth += 1
-        else:
-            depth -= 1
-            order[count] = node
-            count += 1
-    return order
-
-
-@nb.njit(cache=True)
 def _rows(
     start: Int32Array, neighbour: Int32Array, order: Int32Array, position: Int32Array
 ) -> tuple[Int32Array, Int32Array, Int32Array]:
@@ -427,59 +373,78 @@ def _paths(parent: Int32Array) -> tuple[Int32Array, Int32Array]:
     return path_ptr, path
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def factorize(pattern: Pattern, matrix: FloatArray, factors: Factors, work: FloatArray) -> bool:
-    """Factorize a block matrix given on the y pattern, (entry, 4); work is (bus, 4). False when singular."""
+@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def clear_row(pattern: Pattern, i: int, work: FloatArray) -> None:
+    """Make room for the blocks of row i in work, (bus, 4): all of its factors' columns, its own included."""
+    for p in range(pattern.l_ptr[i], pattern.l_ptr[i + 1]):
+        j = pattern.l_column[p]
+        work[j, 0], work[j, 1], work[j, 2], work[j, 3] = 0.0, 0.0, 0.0, 0.0
+    for p in range(pattern.u_ptr[i], pattern.u_ptr[i + 1]):
+        j = pattern.u_column[p]
+        work[j, 0], work[j, 1], work[j, 2], work[j, 3] = 0.0, 0.0, 0.0, 0.0
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def eliminate_row(pattern: Pattern, i: int, factors: Factors, work: FloatArray) -> bool:
+    """Factorize row i, whose blocks are in work; the rows before it are done. False when singular."""
     lower, upper, inverse = factors.lower, factors.upper, factors.diagonal_inverse
-    l_ptr, u_ptr, y_ptr = pattern.l_ptr, pattern.u_ptr, pattern.y_ptr
-    for i in range(y_ptr.size - 1):
-        for p in range(l_ptr[i], l_ptr[i + 1]):
-            j = pattern.l_column[p]
-            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = 0.0, 0.0, 0.0, 0.0
-        for p in range(u_ptr[i], u_ptr[i + 1]):
-            j = pattern.u_column[p]
-            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = 0.0, 0.0, 0.0, 0.0
-        for p in range(y_ptr[i], y_ptr[i + 1]):
-            j = pattern.y_column[p]
-            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = matrix[p, 0], matrix[p, 1], matrix[p, 2], matrix[p, 3]
-        for p in range(l_ptr[i], l_ptr[i + 1]):
-            k = pattern.l_column[p]
-            a, b, c, d = work[k, 0], work[k, 1], work[k, 2], work[k, 3]
-            e, f, g, h = inverse[k, 0], inverse[k, 1], inverse[k, 2], inverse[k, 3]
-            l0, l1, l2, l3 = a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
-            lower[p, 0], lower[p, 1], lower[p, 2], lower[p, 3] = l0, l1, l2, l3
-            for q in range(u_ptr[k], u_ptr[k + 1]):
-                j = pattern.u_column[q]
-                u0, u1, u2, u3 = upper[q, 0], upper[q, 1], upper[q, 2], upper[q, 3]
-                work[j, 0] -= l0 * u0 + l1 * u2
-                work[j, 1] -= l0 * u1 + l1 * u3
-                work[j, 2] -= l2 * u0 + l3 * u2
-                work[j, 3] -= l2 * u1 + l3 * u3
-        for p in range(u_ptr[i], u_ptr[i + 1]):
-            j = pattern.u_column[p]
-            upper[p, 0], upper[p, 1], upper[p, 2], upper[p, 3] = work[j, 0], work[j, 1], work[j, 2], work[j, 3]
-        a, b, c, d = work[i, 0], work[i, 1], work[i, 2], work[i, 3]
-        determinant = a * d - b * c
-        if not abs(determinant) > 1e-14 * (abs(a * d) + abs(b * c)):
-            return False
-        inverse[i, 0], inverse[i, 1] = d / determinant, -b / determinant
-        inverse[i, 2], inverse[i, 3] = -c / determinant, a / determinant
+    u_ptr = pattern.u_ptr
+    for p in range(pattern.l_ptr[i], pattern.l_ptr[i + 1]):
+        k = pattern.l_column[p]
+        a, b, c, d = work[k, 0], work[k, 1], work[k, 2], work[k, 3]
+        e, f, g, h = inverse[k, 0], inverse[k, 1], inverse[k, 2], inverse[k, 3]
+        l0, l1, l2, l3 = a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
+        lower[p, 0], lower[p, 1], lower[p, 2], lower[p, 3] = l0, l1, l2, l3
+        for q in range(u_ptr[k], u_ptr[k + 1]):
+            j = pattern.u_column[q]
+            u0, u1, u2, u3 = upper[q, 0], upper[q, 1], upper[q, 2], upper[q, 3]
+            work[j, 0] -= l0 * u0 + l1 * u2
+            work[j, 1] -= l0 * u1 + l1 * u3
+            work[j, 2] -= l2 * u0 + l3 * u2
+            work[j, 3] -= l2 * u1 + l3 * u3
+    for p in range(u_ptr[i], u_ptr[i + 1]):
+        j = pattern.u_column[p]
+        upper[p, 0], upper[p, 1], upper[p, 2], upper[p, 3] = work[j, 0], work[j, 1], work[j, 2], work[j, 3]
+    a, b, c, d = work[i, 0], work[i, 1], work[i, 2], work[i, 3]
+    determinant = a * d - b * c
+    if not abs(determinant) > 1e-14 * (abs(a * d) + abs(b * c)):
+        return False
+    inverse[i, 0], inverse[i, 1] = d / determinant, -b / determinant
+    inverse[i, 2], inverse[i, 3] = -c / determinant, a / determinant
     return True
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def substitute(pattern: Pattern, factors: Factors, x: FloatArray) -> None:
-    """Solve in place; x is (bus, 2)."""
-    lower, upper, inverse = factors.lower, factors.upper, factors.diagonal_inverse
-    n = pattern.y_ptr.size - 1
-    for i in range(n):
-        s, t = x[i, 0], x[i, 1]
-        for p in range(pattern.l_ptr[i], pattern.l_ptr[i + 1]):
-            k = pattern.l_column[p]
-            s -= lower[p, 0] * x[k, 0] + lower[p, 1] * x[k, 1]
-            t -= lower[p, 2] * x[k, 0] + lower[p, 3] * x[k, 1]
-        x[i, 0], x[i, 1] = s, t
-    for i in range(n - 1, -1, -1):
+def factorize(pattern: Pattern, matrix: FloatArray, factors: Factors, work: FloatArray) -> bool:
+    """Factorize a block matrix given on the y pattern, (entry, 4); work is (bus, 4). False when singular."""
+    y_ptr = pattern.y_ptr
+    for i in range(y_ptr.size - 1):
+        clear_row(pattern, i, work)
+        for p in range(y_ptr[i], y_ptr[i + 1]):
+            j = pattern.y_column[p]
+            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = matrix[p, 0], matrix[p, 1], matrix[p, 2], matrix[p, 3]
+        if not eliminate_row(pattern, i, factors, work):
+            return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def substitute_row(pattern: Pattern, i: int, factors: Factors, x: FloatArray) -> None:
+    """Substitute forward in row i of x, (bus, 2); the rows before it are done."""
+    lower = factors.lower
+    s, t = x[i, 0], x[i, 1]
+    for p in range(pattern.l_ptr[i], pattern.l_ptr[i + 1]):
+        k = pattern.l_column[p]
+        s -= lower[p, 0] * x[k, 0] + lower[p, 1] * x[k, 1]
+        t -= lower[p, 2] * x[k, 0] + lower[p, 3] * x[k, 1]
+    x[i, 0], x[i, 1] = s, t
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def substitute_back(pattern: Pattern, factors: Factors, x: FloatArray) -> None:
+    """Substitute backward in place, after every row has been substituted forward; x is (bus, 2)."""
+    upper, inverse = factors.upper, factors.diagonal_inverse
+    for i in range(pattern.y_ptr.size - 2, -1, -1):
         s, t = x[i, 0], x[i, 1]
         for p in range(pattern.u_ptr[i], pattern.u_ptr[i + 1]):
             k = pattern.u_column[p]
@@ -487,6 +452,14 @@ def substitute(pattern: Pattern, factors: Factors, x: FloatArray) -> None:
             t -= upper[p, 2] * x[k, 0] + upper[p, 3] * x[k, 1]
         x[i, 0] = inverse[i, 0] * s + inverse[i, 1] * t
         x[i, 1] = inverse[i, 2] * s + inverse[i, 3] * t
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def substitute(pattern: Pattern, factors: Factors, x: FloatArray) -> None:
+    """Solve in place; x is (bus, 2)."""
+    for i in range(pattern.y_ptr.size - 1):
+        substitute_row(pattern, i, factors, x)
+    substitute_back(pattern, factors, x)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

@@ -15,7 +15,15 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from bos_core.grid.elimination import Factors, Pattern, factorize, substitute
+from bos_core.grid.elimination import (
+    Factors,
+    Pattern,
+    clear_row,
+    eliminate_row,
+    substitute,
+    substitute_back,
+    substitute_row,
+)
 from bos_core.grid.model import BoolArray, FloatArray
 
 Int8Array = NDArray[np.int8]
@@ -30,6 +38,8 @@ MAX_RETURNS = 3
 """How often one bus may take up voltage control again, so that switching always ends."""
 
 MAX_ROUNDS = 60
+
+_NEAR_PU = 1e-3
 
 _DIVERGED_PU = 1e8
 
@@ -157,50 +167,66 @@ def mismatch(state: State, balance: float, p: FloatArray, q: FloatArray, x: Floa
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def linearise(
-    pattern: Pattern, g: FloatArray, b: FloatArray, state: State, balance: float, room: Workspace
-) -> float:
-    """Write bus powers, mismatch and Jacobian in one pass; return the largest mismatch.
+def advance(
+    pattern: Pattern,
+    g: FloatArray,
+    b: FloatArray,
+    state: State,
+    balance: float,
+    factors: Factors,
+    room: Workspace,
+) -> tuple[float, bool]:
+    """Write the mismatch and the factors of its Jacobian, and substitute forward, in one pass over the rows.
 
-    As `bus_powers`, `mismatch` and `jacobian` one after the other, into room.p, q, x and jacobian.
+    As `bus_powers`, `mismatch`, `jacobian`, `factorize` and the first half of `substitute` one after the other,
+    yet no Jacobian is stored: a row is eliminated as soon as it is made. Room gets p, q and x.
+
+    Returns
+    -------
+    largest : float
+        Largest mismatch, p.u.
+    regular : bool
+        Whether the Jacobian could be factorized.
     """
-    out, x = room.jacobian, room.x
+    work, x = room.work, room.x
+    y_ptr, y_column, vr, vi, kinds = pattern.y_ptr, pattern.y_column, state.vr, state.vi, state.kind
     largest = 0.0
-    for i in range(state.vr.size):
-        vr, vi, kind = state.vr[i], state.vi[i], state.kind[i]
+    for i in range(vr.size):
+        clear_row(pattern, i, work)
+        vr_i, vi_i, kind = vr[i], vi[i], kinds[i]
         p, q = 0.0, 0.0
-        for k in range(pattern.y_ptr[i], pattern.y_ptr[i + 1]):
-            j = pattern.y_column[k]
-            cr, ci = g[k] * state.vr[j] - b[k] * state.vi[j], g[k] * state.vi[j] + b[k] * state.vr[j]
-            alpha, beta = vr * cr + vi * ci, vi * cr - vr * ci
+        for k in range(y_ptr[i], y_ptr[i + 1]):
+            j = y_column[k]
+            cr, ci = g[k] * vr[j] - b[k] * vi[j], g[k] * vi[j] + b[k] * vr[j]
+            alpha, beta = vr_i * cr + vi_i * ci, vi_i * cr - vr_i * ci
             p += alpha
             q += beta
-            out[k, 0], out[k, 1], out[k, 2], out[k, 3] = beta, alpha, -alpha, beta
+            work[j, 0], work[j, 1], work[j, 2], work[j, 3] = beta, alpha, -alpha, beta
         room.p[i], room.q[i] = p, q
-        x[i, 0], x[i, 1] = 0.0, 0.0
-        d = pattern.y_diagonal[i]
-        if kind != FIXED:
-            vm = np.sqrt(vr * vr + vi * vi)
-            p_load, q_load = state.p_current[i] * vm, state.q_current[i] * vm
-            out[d, 0] -= q
-            out[d, 1] += p + p_load
-            out[d, 2] += p
-            out[d, 3] += q + q_load
-            x[i, 0] = state.p[i] + balance * state.weight[i] - p_load - p
-            if kind == PQ:
-                x[i, 1] = state.q[i] - q_load - q
+        vm = np.sqrt(vr_i * vr_i + vi_i * vi_i)
+        p_load, q_load = state.p_current[i] * vm, state.q_current[i] * vm
+        work[i, 0] -= q
+        work[i, 1] += p + p_load
+        work[i, 2] += p
+        work[i, 3] += q + q_load
+        x[i, 0] = state.p[i] + balance * state.weight[i] - p_load - p
+        x[i, 1] = state.q[i] - q_load - q
         if kind != PQ:
-            for k in range(pattern.y_ptr[i], pattern.y_ptr[i + 1]):
-                out[k, 2], out[k, 3] = 0.0, 0.0
+            for k in range(y_ptr[i], y_ptr[i + 1]):
+                j = y_column[k]
+                work[j, 2], work[j, 3] = 0.0, 0.0
                 if kind == FIXED:
-                    out[k, 0], out[k, 1] = 0.0, 0.0
-            out[d, 3] = 1.0
+                    work[j, 0], work[j, 1] = 0.0, 0.0
+            work[i, 3], x[i, 1] = 1.0, 0.0
             if kind == FIXED:
-                out[d, 0] = 1.0
+                work[i, 0], x[i, 0] = 1.0, 0.0
         for r in (abs(x[i, 0]), abs(x[i, 1])):
             if r > largest or np.isnan(r):
                 largest = r
-    return largest
+        if not eliminate_row(pattern, i, factors, work):
+            return largest, False
+        substitute_row(pattern, i, factors, x)
+    return largest, True
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -231,9 +257,18 @@ def newton(
     """
     distributed = state.weight.sum() > state.weight[slack]
     balance, x, z = 0.0, room.x, room.z
-    largest, closest, closest_at = np.inf, np.inf, 0
+    largest, closest, closest_at, regular = 0.0, np.inf, 0, True
     for iteration in range(max_iterations + 1):
-        largest = linearise(pattern, g, b, state, balance, room)
+        done = False
+        if largest < _NEAR_PU and not distributed:  # it may be solved: cheaper to find out without factors
+            bus_powers(pattern, g, b, state.vr, state.vi, room.p, room.q)
+            largest = mismatch(state, balance, room.p, room.q, x)
+            done = largest <= tol
+        if not done:
+            largest, regular = advance(pattern, g, b, state, balance, factors, room)
+        if not regular:
+            bus_powers(pattern, g, b, state.vr, state.vi, room.p, room.q)
+            largest = mismatch(state, balance, room.p, room.q, x)
         slack_gap = 0.0
         if distributed:
             vm = np.sqrt(state.vr[slack] ** 2 + state.vi[slack] ** 2)
@@ -244,11 +279,9 @@ def newton(
         if largest < closest:
             closest, closest_at = largest, iteration
         lost = iteration == max_iterations or iteration - closest_at >= _LOST
-        if largest <= tol or lost or not largest < _DIVERGED_PU:
+        if largest <= tol or lost or not (regular and largest < _DIVERGED_PU):
             return iteration, largest, balance
-        if not factorize(pattern, room.jacobian, factors, room.work):
-            return iteration, largest, balance
-        substitute(pattern, factors, x)
+        substitute_back(pattern, factors, x)
         if distributed:
             for i in range(x.shape[0]):
                 z[i, 0], z[i, 1] = state.weight[i] if state.kind[i] != FIXED else 0.0, 0.0

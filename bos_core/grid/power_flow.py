@@ -6,6 +6,7 @@ when it can. The slack's devices take the active balance alone unless participat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numba as nb
@@ -14,10 +15,22 @@ from numpy.typing import NDArray
 
 from bos_core.grid.assembly import with_state
 from bos_core.grid.dc import susceptance
-from bos_core.grid.elimination import Elimination, eliminate, solve_scalar
+from bos_core.grid.elimination import Elimination, Factors, eliminate, solve_scalar
 from bos_core.grid.injections import BusInjections, bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
-from bos_core.grid.newton import FIXED, PQ, Control, State, Workspace, new_workspace, newton_with_limits
+from bos_core.grid.newton import (
+    FIXED,
+    PQ,
+    Control,
+    State,
+    Workspace,
+    bus_powers,
+    hold,
+    mismatch,
+    new_workspace,
+    newton_with_limits,
+    set_kinds,
+)
 
 CONVERGED, DIVERGED = 0, 1
 
@@ -176,16 +189,62 @@ def solve(
         Of the same topology, to save its computation.
     """
     elimination = elimination or eliminate(network)
+    room = elimination.new_factors(), new_workspace(elimination.pattern)
+    hour = _Hour(elimination, network, injections, participation, room)
     start = dc_start(network, injections, elimination=elimination) if v0 is None else v0
-    state, control = prepare(elimination, network, injections, start, participation)
-    slack = int(elimination.position[network.slack])
-    room = new_workspace(elimination.pattern)
-    g, b = admittances_with_loads(elimination, network, injections)
-    iterations, residual, balance, solved = newton_with_limits(
-        elimination.pattern, g, b, state, control, slack, elimination.new_factors(), room, tol,
-        max_iterations, enforce_q_limits,
-    )  # fmt: skip
-    return _solution(elimination, network, injections, state, control, room, iterations, residual, balance, solved)
+    return hour.solve(start, tol, max_iterations, enforce_q_limits)
+
+
+class _Hour:
+    """One hour ready to be solved, from one start or another."""
+
+    def __init__(
+        self,
+        elimination: Elimination,
+        network: Network,
+        injections: BusInjections,
+        participation: FloatArray | None,
+        room: tuple[Factors, Workspace],
+    ) -> None:
+        self.elimination, self.network, self.injections = elimination, network, injections
+        self.participation = participation
+        self.factors, self.room = room
+        self.g, self.b = admittances_with_loads(elimination, network, injections)
+
+    def starts(self, v0: ComplexArray) -> Iterator[ComplexArray]:
+        """Yield the start voltages to try: those given first where they are near a solution, else DC angles.
+
+        The solution of other injections misses these by no more than the injections differ.
+        """
+        near = self._mismatch(v0) < 2.0 * np.abs(self.injections.p_nominal_pu).max(initial=0.0)
+        if near:
+            yield v0
+        yield dc_start(self.network, self.injections, elimination=self.elimination)
+        if not near:
+            yield v0
+
+    def _mismatch(self, v0: ComplexArray) -> float:
+        pattern, room = self.elimination.pattern, self.room
+        state, control = prepare(self.elimination, self.network, self.injections, v0, None)
+        set_kinds(state, control)
+        hold(state, control)
+        bus_powers(pattern, self.g, self.b, state.vr, state.vi, room.p, room.q)
+        return float(mismatch(state, 0.0, room.p, room.q, room.x))
+
+    def solve(
+        self, v0: ComplexArray, tol: float, max_iterations: int, enforce_q_limits: bool
+    ) -> PowerFlowSolution:
+        """Solve from these start voltages."""
+        elimination, network, injections = self.elimination, self.network, self.injections
+        state, control = prepare(elimination, network, injections, v0, self.participation)
+        slack = int(elimination.position[network.slack])
+        iterations, residual, balance, solved = newton_with_limits(
+            elimination.pattern, self.g, self.b, state, control, slack, self.factors, self.room, tol,
+            max_iterations, enforce_q_limits,
+        )  # fmt: skip
+        return _solution(
+            elimination, network, injections, state, control, self.room, iterations, residual, balance, solved
+        )
 
 
 def _solution(
@@ -270,10 +329,11 @@ def solve_hours(
     enforce_q_limits: bool = True,
     distributed_slack: bool = False,
 ) -> HourlySolution:
-    """Solve every hour of a block, each from its own voltages, with its own taps and shunt steps.
+    """Solve every hour of a block, with its own taps and shunt steps.
 
-    An hour without a solution from there is tried once more from `dc_start`. No hour is started from another, so
-    that its result does not depend on the block that it is in; what hours share is the pattern of the factors.
+    An hour starts from its own voltages where they solve it or hours like it, else from `dc_start`; where one of
+    them leads nowhere, from the other. No hour is started from another, so that its result does not depend on
+    the block that it is in; what hours share is the pattern of the factors.
 
     Parameters
     ----------
@@ -281,6 +341,7 @@ def solve_hours(
         Whether `participation` shares the active balance, instead of the slack alone.
     """
     elimination = eliminate(grid.network)
+    room = elimination.new_factors(), new_workspace(elimination.pattern)
     hours = states.vm_pu.shape[0]
     solved: list[Snapshot] = []
     outcome, iterations = np.zeros(hours, np.int64), np.zeros(hours, np.int64)
@@ -291,11 +352,9 @@ def solve_hours(
         network = network_at(grid, snapshot)
         injections = bus_injections(grid, snapshot)
         weights = participation(grid, snapshot) if distributed_slack else None
-        for v0 in (snapshot.vm_pu * np.exp(1j * snapshot.va_rad), None):
-            solution = solve(
-                network, injections, v0, tol=tol, max_iterations=max_iterations,
-                enforce_q_limits=enforce_q_limits, participation=weights, elimination=elimination,
-            )  # fmt: skip
+        hour = _Hour(elimination, network, injections, weights, room)
+        for v0 in hour.starts(snapshot.vm_pu * np.exp(1j * snapshot.va_rad)):
+            solution = hour.solve(v0, tol, max_iterations, enforce_q_limits)
             iterations[h] += solution.iterations
             if solution.outcome == CONVERGED:
                 break

@@ -31,7 +31,7 @@ MANIFEST = ProgramManifest(
     title="Newton power flow",
     description=(
         "Polar Newton with sparse elimination; reactive limits by switching between voltage control and limit, "
-        "with return. Every hour starts from its own voltages, and from DC angles where that leads nowhere."
+        "with return. Every hour starts from its own voltages where they are near a solution, else from DC angles."
     ),
     parameters=Parameters,
     references=("W. F. Tinney and C. E. Hart, Power flow solution by Newton's method, IEEE Trans. PAS 86 (1967)",),
