@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bos_core.grid.model import FloatArray
 from bos_core.report.blocks import Block, Figure, Paragraph, Section, TableBlock, View, missing
 from bos_core.report.charts import (
     TimeAxis,
@@ -103,22 +102,18 @@ def _balance(flow: PowerFlow, time: TimeAxis) -> list[Block]:
 
 def _limits(flow: PowerFlow, time: TimeAxis) -> list[Block]:
     """Elements beyond their limits by hour, where there are any."""
-    layers: list[tuple[str, str, FloatArray]] = []
-    for name, colour, values in (
-        ("Branches above their rating", CATEGORICAL[3], flow.overloaded),
-        ("Buses beyond their voltage limits", CATEGORICAL[1], flow.voltage_violations),
-        ("Buses at a reactive limit", CATEGORICAL[6], flow.q_limited),
-    ):
-        if values.any():
-            layers.append((name, colour, time.mean(values.astype(np.float64))))
-    if not layers:
-        return []
-    layout = {
-        "yaxis": axis("Elements" if time.bin_h == 1 else "Elements, daily mean"),
-        "barmode": "stack",
-        "bargap": 0,
-    }
-    return [Figure("Limits reached", [View("", stacked_bars(time.x, layers, ".1f}"), layout)], 300)]
+    label = "Elements" if time.bin_h == 1 else "Elements, daily mean"
+    layout = {"yaxis": axis(label, rangemode="tozero"), "bargap": 0, "showlegend": False}
+    views = [
+        View(name, stacked_bars(time.x, [(name, colour, time.mean(values.astype(np.float64)))], ".1f}"), layout)
+        for name, colour, values in (
+            ("Branches above their rating", CATEGORICAL[3], flow.overloaded),
+            ("Buses beyond their voltage limits", CATEGORICAL[1], flow.voltage_violations),
+            ("Buses at a reactive limit", CATEGORICAL[6], flow.q_limited),
+        )
+        if values.any()
+    ]
+    return [Figure("Limits reached", views, 300, label="Limit")] if views else []
 
 
 def _worst_branches(flow: PowerFlow) -> Block:
