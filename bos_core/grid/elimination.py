@@ -365,11 +365,12 @@ def _paths(parent: Int32Array) -> tuple[Int32Array, Int32Array]:
     for i in range(n):
         path_ptr[i + 1] = path_ptr[i] + length[i]
     path = np.empty(path_ptr[n], np.int32)
-    for i in range(n):
-        k = np.int32(i)
-        for p in range(path_ptr[i], path_ptr[i + 1]):
-            path[p] = k
-            k = parent[k]
+    for i in range(n - 1, -1, -1):
+        path[path_ptr[i]] = i
+        if parent[i] >= 0:
+            above = path_ptr[parent[i]]
+            for p in range(length[i] - 1):
+                path[path_ptr[i] + 1 + p] = path[above + p]
     return path_ptr, path
 
 
