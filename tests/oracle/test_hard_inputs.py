@@ -130,6 +130,7 @@ def test_power_flow_names_the_outcome(case14: Case, name: str, distributed: bool
 def test_n1_names_the_outcome_of_every_outage(case14: Case, name: str, program: Any) -> None:
     change, expected = HARD[name]
     grid, snapshot = change(case14)
+    limits = criteria(grid, import_grid("pandapower:case14").tables.__getitem__)
     network = grid.network
     outage = np.flatnonzero(network.outage_candidate)
     inputs = n1.Inputs(
@@ -144,7 +145,7 @@ def test_n1_names_the_outcome_of_every_outage(case14: Case, name: str, program: 
     assert n1.CONTRACT.verify(inputs, outputs) == []
     if expected is False:
         assert (outputs.outcome == n1.DIVERGED).all()
-    assert_nothing_is_nan(n1_tables(grid, outage, np.arange(1), outputs))
+    assert_nothing_is_nan(n1_tables(outage, np.arange(1), limits, outputs))
 
 
 def test_a_bridge_says_what_it_cuts_off() -> None:
