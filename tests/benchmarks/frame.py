@@ -210,7 +210,8 @@ def show(document: dict[str, Any], console: Console) -> None:
 def fact_line(fact: dict[str, Any]) -> str:
     """Return a further fact of a benchmark in one line."""
     return ", ".join(
-        f"{key.replace('_', ' ')} {value:,.6g}" if isinstance(value, int | float) else f"{key}: {value}"
+        f"{key.replace('_', ' ')} "
+        + (f"{value:,}" if isinstance(value, int) else str(value) if isinstance(value, str) else f"{value:,.4g}")
         for key, value in fact.items()
     )
 
