@@ -1,8 +1,9 @@
-"""Step 5c: reactive power dispatch, and an independent power flow of every hour as its boundary check."""
+"""Step 5c: reactive power dispatch, an independent power flow of every hour, and set points that jump."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +14,10 @@ from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.access.state_series import VOLTAGE_SERIES, read_states, voltage_series
 from bos_core.grid.model import FloatArray, Grid, IntArray, Snapshot
-from bos_core.grid.power_flow import network_at, solve_hours
+from bos_core.grid.power_flow import CONVERGED, network_at, solve_hours
 from bos_core.objects.task import Task
 from flows.step import Job, Step, StepRun, hour_blocks
-from slots.reactive_dispatch.contract import DIVERGED, Inputs, Outputs
+from slots.reactive_dispatch.contract import Inputs, Outputs
 
 VOLTAGE_STEP_PU_MAX = 0.05
 """A set point that moves more than this between hours is reported by the boundary task."""
@@ -36,9 +37,9 @@ def plan(run: StepRun) -> list[Task]:
 
 
 def carry_out(job: Job) -> Mapping[str, pa.Table]:
-    """Dispatch a block, or verify the boundaries."""
+    """Dispatch a block and solve what was written once more, or compare the borders of blocks."""
     if job.task.chunk == "boundary":
-        return _verify_boundaries(job)
+        return _compare_borders(job)
     with job.reading() as reader:
         grid, base = reader.grid()
         states = read_states(reader, grid, base, job.hours)
@@ -53,7 +54,26 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         )
     )
     assert isinstance(outputs, Outputs)
-    return state_tables(grid, outputs.states, job.hours.start) | {"hours": _summary(job.hours.start, outputs)}
+    start = job.hours.start
+    tables = state_tables(grid, outputs.states, start)
+    with job.reading() as reader:
+        written = read_states(BlockReader(reader, tables), grid, base, job.hours)
+    _, ids, set_points = hourly_values(tables["bus.vm_set_pu"])
+    jumps = np.r_[0, _jumps(set_points)]
+    return tables | {
+        "hours": _summary(start, outputs, _vm_difference(grid, written), jumps),
+        "border": result_table({"bus": ids, "first_vm_set_pu": set_points[0], "last_vm_set_pu": set_points[-1]}),
+    }
+
+
+def _vm_difference(grid: Grid, written: Snapshot) -> FloatArray:
+    """Solve the power flow of every hour from its set points alone; return how far voltages are off, (hour,).
+
+    NaN where there is no solution.
+    """
+    solved = solve_hours(grid, written)
+    difference = np.abs(solved.states.vm_pu - written.vm_pu).max(axis=1)
+    return np.where(solved.outcome == CONVERGED, difference, np.nan)
 
 
 def state_tables(grid: Grid, states: Snapshot, hours: int | IntArray) -> dict[str, pa.Table]:
@@ -69,7 +89,13 @@ def state_tables(grid: Grid, states: Snapshot, hours: int | IntArray) -> dict[st
     return {name: hourly_table(name, hours, ids, values) for name, (ids, values) in series.items()}
 
 
-def _summary(start: int, outputs: Outputs) -> pa.Table:
+def _jumps(set_points: FloatArray) -> IntArray:
+    """Return how many set points (hour, bus) are far from those of the hour before, (hour - 1,)."""
+    far: IntArray = (np.abs(np.diff(set_points, axis=0)) > VOLTAGE_STEP_PU_MAX).sum(axis=1)
+    return far
+
+
+def _summary(start: int, outputs: Outputs, vm_difference_pu: FloatArray, jumps: IntArray) -> pa.Table:
     return result_table(
         {
             "hour": np.arange(start, start + outputs.outcome.size),
@@ -80,48 +106,30 @@ def _summary(start: int, outputs: Outputs) -> pa.Table:
             "slack_p_mw": outputs.slack_p_mw,
             "voltage_excess_pu": outputs.voltage_excess_pu,
             "loading_excess": outputs.loading_excess,
+            "vm_difference_pu": vm_difference_pu,
+            "jumps": jumps,
         }
     )
 
 
-def _verify_boundaries(job: Job) -> dict[str, pa.Table]:
-    """Solve the power flow of every hour from its set points alone and compare; list set-point jumps."""
-    blocks = sorted(job.needs, key=lambda t: int(job.workspace.ledger.task(t).parameters["start"]))
-    rows: list[pa.Table] = []
-    previous: FloatArray | None = None
-    with job.reading() as reader:
-        grid, base = reader.grid()
-    for task_id in blocks:
-        with job.reading() as reader:
-            task = job.workspace.ledger.task(task_id)
-            hours = slice(int(task.parameters["start"]), int(task.parameters["stop"]))
-            overlay = BlockReader(reader, {n: job.output(task_id, n) for n in _STATE_SERIES})
-            states = read_states(overlay, grid, base, hours)
-            outcome = job.output(task_id, "hours")["outcome"].to_numpy()
-        solved = solve_hours(grid, states)
-        set_points = hourly_values(overlay.tables["bus.vm_set_pu"])[2]
-        stacked = np.vstack([set_points[:1] if previous is None else previous[None], set_points])
-        jumps = np.abs(np.diff(stacked, axis=0))
-        previous = set_points[-1]
-        difference = np.where(outcome == DIVERGED, np.nan, np.abs(solved.states.vm_pu - states.vm_pu).max(axis=1))
-        rows.append(
-            result_table(
-                {
-                    "hour": np.arange(hours.start, hours.stop),
-                    "vm_difference_pu": difference,
-                    "residual_pu": solved.residual_pu,
-                    "jumps": np.nansum(jumps > VOLTAGE_STEP_PU_MAX, axis=1).astype(np.int64),
-                }
-            )
-        )
-    return {"boundary": pa.concat_tables(rows)}
+def _compare_borders(job: Job) -> dict[str, pa.Table]:
+    """Count the set points that jump from the last hour of a block to the first of the next."""
+    ledger = job.workspace.ledger
+    starts = {task_id: int(ledger.task(task_id).parameters["start"]) for task_id in job.needs}
+    borders = [job.output(task_id, "border") for task_id in sorted(starts, key=starts.__getitem__)]
+    jumps = [
+        _jumps(np.stack([before["last_vm_set_pu"].to_numpy(), after["first_vm_set_pu"].to_numpy()]))[0]
+        for before, after in pairwise(borders)
+    ]
+    hours = np.array(sorted(starts.values())[1:], np.int64)
+    return {"boundary": result_table({"hour": hours, "jumps": np.array(jumps, np.int64)})}
 
 
 _STATE_SERIES = ("unit.p_mw", *VOLTAGE_SERIES)
 
 
 class BlockReader:
-    """A scenario version with the fresh outputs of one block laid over it."""
+    """A scenario version with the fresh tables of one block laid over it."""
 
     def __init__(self, reader: object, tables: Mapping[str, pa.Table]) -> None:
         self.reader, self.tables = reader, tables
