@@ -39,8 +39,9 @@ logger = logging.getLogger(__name__)
 _PASSES = 2
 _VOLTAGE_ROUNDS = 2
 _DIVERGED_EXCESS = 10.0
-_LEAST_IMPROVEMENT = 0.01
-"""A round that takes away less than this share of the excess, or adds less, is the last."""
+_LEAST_PROMISE, _LEAST_IMPROVEMENT = 0.0003, 0.003
+"""A round that promises by its cuts, or takes away, less than this share of the excess is the last, and so is one
+that adds less. Outages without a solution do not count as excess here."""
 _BALANCE_PASSES = 3
 _BALANCE_TOLERANCE_MW = 0.01
 _NO_PAIRS = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
@@ -210,8 +211,9 @@ class _Tools:
         for number in range(first, first + self.parameters.rounds_max):
             if not best.check.overloads.outage.size:
                 break
-            move, gain = self._move(best, known, low, high, trust)
-            if gain < _LEAST_IMPROVEMENT * score:
+            move, promised = self._move(best, known, low, high, trust)
+            removable = score - _DIVERGED_EXCESS * best.check.diverged.size
+            if promised < _LEAST_PROMISE * removable:
                 break
             solved, residual = self._solved(self._moved(best.state, move, low, high), low, high)
             if solved is None:
@@ -222,11 +224,11 @@ class _Tools:
             known, now = self._known(trial, known), self._score(check)
             logger.debug("round %d: excess %.4f, then %.4f", number, score, now)
             if now >= score:
-                if now - score < _LEAST_IMPROVEMENT * score:
+                if now - score < _LEAST_IMPROVEMENT * removable:
                     break
                 trust *= 0.5
                 continue
-            enough = score - now < _LEAST_IMPROVEMENT * score
+            enough = score - now < _LEAST_IMPROVEMENT * removable
             best, score = trial, now
             if enough:
                 break
