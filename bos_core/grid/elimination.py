@@ -11,6 +11,7 @@ Buses are numbered by their position in the elimination order throughout.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numba as nb
@@ -137,6 +138,12 @@ def eliminate(network: Network) -> Elimination:
             path=path,
         ),
     )
+
+
+@lru_cache(maxsize=4)
+def elimination_of(network: Network) -> Elimination:
+    """Return `eliminate` of a network; the last ones are kept, as blocks of hours share their network."""
+    return eliminate(network)
 
 
 @nb.njit(cache=True, error_model="numpy")

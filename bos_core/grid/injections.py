@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import scipy.sparse as sp
 
 from bos_core.grid.model import BoolArray, FloatArray, Grid, HvdcLines, IntArray, Snapshot
 
@@ -53,9 +52,9 @@ def sum_by_bus(bus: IntArray, values: FloatArray, n_bus: int) -> FloatArray:
     """Sum values of devices (..., device) at their buses: (..., bus), in the order of the devices."""
     if values.ndim == 1:
         return np.asarray(np.bincount(bus, values, n_bus), dtype=np.float64)
-    incidence = sp.csr_matrix((np.ones(bus.size), (bus, np.arange(bus.size))), shape=(n_bus, bus.size))
-    flat = values.reshape(math.prod(values.shape[:-1]), bus.size)
-    return np.asarray((incidence @ flat.T).T).reshape(*values.shape[:-1], n_bus)
+    rows = math.prod(values.shape[:-1])
+    place = (np.arange(rows)[:, None] * n_bus + bus).ravel()
+    return np.bincount(place, values.ravel(), rows * n_bus).astype(np.float64).reshape(*values.shape[:-1], n_bus)
 
 
 def hvdc_injections(hvdc: HvdcLines, p_mw: FloatArray) -> tuple[FloatArray, FloatArray]:

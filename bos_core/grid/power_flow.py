@@ -6,7 +6,6 @@ when it can. The slack's devices take the active balance alone unless participat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numba as nb
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from bos_core.grid.assembly import with_state
 from bos_core.grid.dc import susceptance
-from bos_core.grid.elimination import Elimination, Factors, eliminate, solve_scalar
+from bos_core.grid.elimination import Elimination, eliminate, elimination_of, solve_scalar
 from bos_core.grid.injections import BusInjections, bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
 from bos_core.grid.newton import (
@@ -110,6 +109,13 @@ def admittances_with_loads(
 ) -> tuple[FloatArray, FloatArray]:
     """Return g and b of the y entries with the constant-impedance loads on the diagonal."""
     g, b = elimination.admittances(network)
+    return _with_loads(elimination, g, b, injections)
+
+
+def _with_loads(
+    elimination: Elimination, g: FloatArray, b: FloatArray, injections: BusInjections
+) -> tuple[FloatArray, FloatArray]:
+    """Add the constant-impedance loads to the diagonal."""
     diagonal, order = elimination.pattern.y_diagonal, elimination.order
     g[diagonal] += injections.p_impedance_pu[order]
     b[diagonal] -= injections.q_impedance_pu[order]
@@ -189,62 +195,64 @@ def solve(
         Of the same topology, to save its computation.
     """
     elimination = elimination or eliminate(network)
-    room = elimination.new_factors(), new_workspace(elimination.pattern)
-    hour = _Hour(elimination, network, injections, participation, room)
     start = dc_start(network, injections, elimination=elimination) if v0 is None else v0
-    return hour.solve(start, tol, max_iterations, enforce_q_limits)
+    solver = _Solver(elimination, tol, max_iterations, enforce_q_limits)
+    solver.take(network, injections, participation)
+    return solver.solve(*prepare(elimination, network, injections, start, participation))
 
 
-class _Hour:
-    """One hour ready to be solved, from one start or another."""
+class _Solver:
+    """Solves hours of one topology in the same room, from one start or another."""
 
-    def __init__(
-        self,
-        elimination: Elimination,
-        network: Network,
-        injections: BusInjections,
-        participation: FloatArray | None,
-        room: tuple[Factors, Workspace],
-    ) -> None:
-        self.elimination, self.network, self.injections = elimination, network, injections
-        self.participation = participation
-        self.factors, self.room = room
-        self.g, self.b = admittances_with_loads(elimination, network, injections)
+    def __init__(self, elimination: Elimination, tol: float, max_iterations: int, enforce_q_limits: bool) -> None:
+        self.elimination = elimination
+        self.factors, self.room = elimination.new_factors(), new_workspace(elimination.pattern)
+        self.tol, self.max_iterations, self.enforce_q_limits = tol, max_iterations, enforce_q_limits
 
-    def starts(self, v0: ComplexArray) -> Iterator[ComplexArray]:
-        """Yield the start voltages to try: those given first where they are near a solution, else DC angles.
+    def take(self, network: Network, injections: BusInjections, participation: FloatArray | None) -> None:
+        """Take up an hour; admittances are kept while the network stays the same."""
+        if network is not getattr(self, "network", None):
+            self.network, self.without_loads = network, self.elimination.admittances(network)
+        self.injections, self.participation = injections, participation
+        self.g, self.b = self.without_loads
+        if injections.p_impedance_pu.any() or injections.q_impedance_pu.any():
+            self.g, self.b = _with_loads(self.elimination, self.g.copy(), self.b.copy(), injections)
+
+    def solve_from(self, v0: ComplexArray) -> PowerFlowSolution:
+        """Solve from these voltages where they are near a solution, else from DC angles; failing that, the other.
 
         The solution of other injections misses these by no more than the injections differ.
         """
-        near = self._mismatch(v0) < 2.0 * np.abs(self.injections.p_nominal_pu).max(initial=0.0)
-        if near:
-            yield v0
-        yield dc_start(self.network, self.injections, elimination=self.elimination)
-        if not near:
-            yield v0
-
-    def _mismatch(self, v0: ComplexArray) -> float:
         pattern, room = self.elimination.pattern, self.room
-        state, control = prepare(self.elimination, self.network, self.injections, v0, None)
-        set_kinds(state, control)
-        hold(state, control)
-        bus_powers(pattern, self.g, self.b, state.vr, state.vi, room.p, room.q)
-        return float(mismatch(state, 0.0, room.p, room.q, room.x))
+        given = prepare(self.elimination, self.network, self.injections, v0, self.participation)
+        set_kinds(*given)
+        hold(*given)
+        bus_powers(pattern, self.g, self.b, given[0].vr, given[0].vi, room.p, room.q)
+        far = mismatch(given[0], 0.0, room.p, room.q, room.x)
+        near = far < 2.0 * np.abs(self.injections.p_nominal_pu).max(initial=0.0)
+        if near:
+            first = self.solve(*given)
+            if first.outcome == CONVERGED:
+                return first
+        dc = dc_start(self.network, self.injections, elimination=self.elimination)
+        second = self.solve(*prepare(self.elimination, self.network, self.injections, dc, self.participation))
+        if second.outcome == CONVERGED or near:
+            return replace(second, iterations=second.iterations + (first.iterations if near else 0))
+        last = self.solve(*given)
+        return replace(last, iterations=second.iterations + last.iterations)
 
-    def solve(
-        self, v0: ComplexArray, tol: float, max_iterations: int, enforce_q_limits: bool
-    ) -> PowerFlowSolution:
-        """Solve from these start voltages."""
-        elimination, network, injections = self.elimination, self.network, self.injections
-        state, control = prepare(elimination, network, injections, v0, self.participation)
-        slack = int(elimination.position[network.slack])
+    def solve(self, state: State, control: Control) -> PowerFlowSolution:
+        """Solve from what `prepare` returned."""
+        elimination = self.elimination
+        slack = int(elimination.position[self.network.slack])
         iterations, residual, balance, solved = newton_with_limits(
-            elimination.pattern, self.g, self.b, state, control, slack, self.factors, self.room, tol,
-            max_iterations, enforce_q_limits,
+            elimination.pattern, self.g, self.b, state, control, slack, self.factors, self.room, self.tol,
+            self.max_iterations, self.enforce_q_limits,
         )  # fmt: skip
         return _solution(
-            elimination, network, injections, state, control, self.room, iterations, residual, balance, solved
-        )
+            elimination, self.network, self.injections, state, control, self.room,
+            iterations, residual, balance, solved,
+        )  # fmt: skip
 
 
 def _solution(
@@ -340,34 +348,43 @@ def solve_hours(
     distributed_slack : bool
         Whether `participation` shares the active balance, instead of the slack alone.
     """
-    elimination = eliminate(grid.network)
-    room = elimination.new_factors(), new_workspace(elimination.pattern)
-    hours = states.vm_pu.shape[0]
-    solved: list[Snapshot] = []
-    outcome, iterations = np.zeros(hours, np.int64), np.zeros(hours, np.int64)
-    residual, slack_p, losses = np.zeros(hours), np.zeros(hours), np.zeros(hours)
-    q_state = np.zeros((hours, grid.network.n_bus), np.int8)
-    for h in range(hours):
-        snapshot = states.hour(h)
-        network = network_at(grid, snapshot)
-        injections = bus_injections(grid, snapshot)
-        weights = participation(grid, snapshot) if distributed_slack else None
-        hour = _Hour(elimination, network, injections, weights, room)
-        for v0 in hour.starts(snapshot.vm_pu * np.exp(1j * snapshot.va_rad)):
-            solution = hour.solve(v0, tol, max_iterations, enforce_q_limits)
-            iterations[h] += solution.iterations
-            if solution.outcome == CONVERGED:
-                break
-        outcome[h], residual[h] = solution.outcome, solution.residual_pu
+    solver = _Solver(elimination_of(grid.network), tol, max_iterations, enforce_q_limits)
+    block = bus_injections(grid, states)
+    shape = states.vm_pu.shape
+    vm_pu, va_rad = states.vm_pu.copy(), states.va_rad.copy()
+    p_slack, q_control, q_state = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int8)
+    outcome, iterations = np.zeros(shape[0], np.int64), np.zeros(shape[0], np.int64)
+    residual, losses = np.zeros(shape[0]), np.zeros(shape[0])
+    networks = _Networks(grid)
+    for h in range(shape[0]):
+        weights = participation(grid, states.hour(h)) if distributed_slack else None
+        solver.take(networks.at(states.tap[h], states.shunt_step[h]), block.hour(h), weights)
+        solution = solver.solve_from(states.vm_pu[h] * np.exp(1j * states.va_rad[h]))
+        outcome[h], iterations[h], residual[h] = solution.outcome, solution.iterations, solution.residual_pu
         if solution.outcome == CONVERGED:
-            slack_p[h] = solution.p_slack_pu.sum() * network.base_mva
-            losses[h] = solution.p_pu.sum() * network.base_mva
-            q_state[h] = solution.q_state
-            snapshot = update_snapshot(
-                grid, snapshot, solution.vm_pu, solution.va_rad, solution.p_slack_pu, solution.q_control_pu
-            )
-        solved.append(snapshot)
-    return HourlySolution(stack(solved), outcome, iterations, residual, slack_p, losses, q_state)
+            vm_pu[h], va_rad[h] = solution.vm_pu, solution.va_rad
+            p_slack[h], q_control[h], q_state[h] = solution.p_slack_pu, solution.q_control_pu, solution.q_state
+            losses[h] = solution.p_pu.sum() * grid.network.base_mva
+    found = update_snapshot(grid, states, vm_pu, va_rad, p_slack, q_control)
+    if (outcome != CONVERGED).any():
+        found = stack([(states if outcome[h] != CONVERGED else found).hour(h) for h in range(shape[0])])
+    slack_p = p_slack.sum(axis=1) * grid.network.base_mva
+    return HourlySolution(found, outcome, iterations, residual, slack_p, losses, q_state)
+
+
+class _Networks:
+    """The network at the taps and shunt steps of an hour, kept while these stay the same."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.tap, self.shunt_step, self.network = grid.network.tap, grid.shunts.step, grid.network
+
+    def at(self, tap: IntArray, shunt_step: IntArray) -> Network:
+        """Return the network, the same object as before where nothing has moved."""
+        if not (np.array_equal(tap, self.tap) and np.array_equal(shunt_step, self.shunt_step)):
+            self.tap, self.shunt_step = tap, shunt_step
+            self.network = with_state(self.grid.network, tap, shunt_step, self.grid.shunts)
+        return self.network
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,9 +409,13 @@ def branch_flows(grid: Grid, states: Snapshot) -> BranchFlows:
     """Return the flows of every branch in every hour of a block, from its voltages, taps and shunt steps."""
     hours, count = states.vm_pu.shape[0], grid.network.n_branch
     flows = BranchFlows(*(np.empty((hours, count)) for _ in range(5)))
+    networks, admittances = _Networks(grid), grid.network.branch_admittances()
+    network = grid.network
     for h in range(hours):
-        network = network_at(grid, states.hour(h))
-        yff, yft, ytf, ytt = network.branch_admittances()
+        at = networks.at(states.tap[h], states.shunt_step[h])
+        if at is not network:
+            network, admittances = at, at.branch_admittances()
+        yff, yft, ytf, ytt = admittances
         _branch_flows(
             network.from_bus, network.to_bus, yff, yft, ytf, ytt, network.i_max_from_pu, network.i_max_to_pu,
             states.vm_pu[h] * np.exp(1j * states.va_rad[h]), network.base_mva,
