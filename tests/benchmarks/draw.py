@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import plotly.graph_objects as go
-from frame import OURS, RESULTS, duration
+from frame import OURS, RESULTS, duration, times_ours
 from plotly.offline import get_plotlyjs
 
 COLOURS = {
@@ -34,7 +34,7 @@ def draw_all(names: list[str]) -> None:
         for panel in dict.fromkeys(row["panel"] for row in document["rows"]):
             figure = _figure(document, panel)
             if figure is not None:
-                figures[f"{name}_{panel}" if panel else name] = figure
+                figures[f"{name}_{panel}".replace(" ", "_") if panel else name] = figure
         if document["facts"].get("growth"):
             figures[f"{name}_growth"] = _growth(document)
     for name, svg in _rendered(figures).items():
@@ -52,6 +52,8 @@ def _figure(document: dict[str, Any], panel: str) -> go.Figure | None:
 
 
 def _colour(tool: str, tools: list[str]) -> str:
+    if tools[0].startswith(OURS) and tool == tools[0]:
+        return COLOURS[OURS]
     rest = [t for t in tools if t not in COLOURS]
     return COLOURS.get(tool) or OTHERS[rest.index(tool) % len(OTHERS)]
 
@@ -59,12 +61,12 @@ def _colour(tool: str, tools: list[str]) -> str:
 def _state(row: dict[str, Any]) -> str:
     if not row["comparable"]:
         return "another problem"
-    return "" if row["agrees"] in (True, None) else "disagrees"
+    return "" if row["agrees"] in (True, None) else "answers disagree"
 
 
 def _lines(document: dict[str, Any], rows: list[dict[str, Any]], title: str) -> go.Figure:
     figure, tools = go.Figure(), list(dict.fromkeys(row["tool"] for row in rows))
-    symbols = {"": "circle", "disagrees": "x", "another problem": "circle-open"}
+    symbols = {"": "circle", "answers disagree": "x", "another problem": "circle-open"}
     for tool in tools:
         own = sorted((row for row in rows if row["tool"] == tool), key=lambda row: row["size"])
         states = [_state(row) for row in own]
@@ -85,7 +87,7 @@ def _lines(document: dict[str, Any], rows: list[dict[str, Any]], title: str) -> 
     marks = [
         text
         for key, text in (
-            ("disagrees", "x: answers disagree"),
+            ("answers disagree", "x: answers disagree"),
             ("another problem", "open, dotted: another problem"),
         )
         if key in found
@@ -122,12 +124,13 @@ def _bars(rows: list[dict[str, Any]], title: str) -> go.Figure:
         tickvals=[y for y, _ in places], ticktext=[row["tool"] for _, row in places], range=[place - 0.7, -0.6],
         automargin=True, showgrid=False,
     )  # fmt: skip
-    marks = ["hatched: answers disagree"] if any(_state(row) for _, row in places) else []
+    found = dict.fromkeys(_state(row) for _, row in places if _state(row))
+    marks = [f"hatched: {' or '.join(found)}"] if found else []
     return _dressed(figure, title, marks, 150 + int(25 * place))
 
 
 def _said(row: dict[str, Any]) -> str:
-    ratio = f", {row['ratio']:.3g} x" if row["ratio"] else ""
+    ratio = f", {times_ours(row['ratio'])} x" if row["ratio"] else ""
     state = f", {_state(row)}" if _state(row) else ""
     return f"{duration(row['times']['cpu_s'])}{ratio}{state}"
 

@@ -174,6 +174,11 @@ def duration(seconds: float) -> str:
     return ""
 
 
+def times_ours(ratio: float) -> str:
+    """Return a ratio with three digits, in full."""
+    return f"{float(f'{ratio:.3g}'):,g}"
+
+
 def show(document: dict[str, Any], console: Console) -> None:
     """Print the table of a benchmark from its JSON."""
     title = document["title"] + ("" if document["finished"] else " (not finished)")
@@ -192,7 +197,7 @@ def show(document: dict[str, Any], console: Console) -> None:
         for row in rows:
             times = row["times"]
             cells = [duration(times["cpu_s"]), duration(times["wall_s"])] if times else ["-", "-"]
-            ratio = f"{row['ratio']:.3g}" if row["ratio"] else ("1" if row["reference"] else "-")
+            ratio = times_ours(row["ratio"]) if row["ratio"] else ("1" if row["reference"] else "-")
             tool = f"[bold]{escape(row['tool'])}[/]" if row["reference"] else escape(row["tool"])
             case = escape(f"{group}, a {row['unit']}") if row is rows[0] else ""
             table.add_row(case, tool, *cells, ratio, _answers(row), escape(row["note"]))

@@ -19,6 +19,7 @@ from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.state_series import read_states
 from bos_core.access.state_tables import snapshot_tables
 from bos_core.access.workspace import Workspace
+from bos_core.grid.injections import bus_injections
 from bos_core.grid.model import Grid, IntArray, Snapshot
 from bos_core.objects.ontology import TABLES
 from bos_core.objects.settings import Settings
@@ -108,9 +109,10 @@ def _plan() -> None:
     (HOME / "finished").write_text(run.trace_id + "\n")
 
 
-def steady(states: Snapshot) -> Snapshot:
-    """Return the hours with the first one's taps, shunts, units on line, voltage control and start voltages.
+def steady(grid: Grid, states: Snapshot) -> Snapshot:
+    """Return the hours with one set of units and voltage controls, and the first hour's taps, shunts and voltages.
 
+    Units that run in some hour are on in all, at the power of each hour; a set point is the first one of its bus.
     What is left to change is what every peer can change in a series: the power of loads and units.
     """
     count = states.vm_pu.shape[0]
@@ -119,14 +121,16 @@ def steady(states: Snapshot) -> Snapshot:
         return np.repeat(values[:1], count, axis=0)
 
     kept = (
-        "unit_vm_set_pu",
-        "svg_vm_set_pu",
-        "hvdc_vm_from_set_pu",
-        "hvdc_vm_to_set_pu",
-        "tap",
-        "shunt_step",
-        "vm_pu",
-        "va_rad",
-    )
+        "svg_vm_set_pu", "hvdc_vm_from_set_pu", "hvdc_vm_to_set_pu", "tap", "shunt_step", "vm_pu", "va_rad",
+    )  # fmt: skip
+    earliest = np.isfinite(states.unit_vm_set_pu).argmax(axis=0)
+    set_point = states.unit_vm_set_pu[earliest, np.arange(earliest.size)][None]
     on = np.repeat(states.unit_on.any(axis=0)[None], count, axis=0)
-    return replace(states, **{name: first(getattr(states, name)) for name in kept}, unit_on=on)
+    one = replace(
+        states,
+        **{name: first(getattr(states, name)) for name in kept},
+        unit_on=on,
+        unit_vm_set_pu=first(set_point),
+    )
+    by_bus = bus_injections(grid, one.hour(0)).vm_set_pu[grid.units.bus]
+    return replace(one, unit_vm_set_pu=first(np.where(np.isfinite(set_point), by_bus, np.nan)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from frame import RESULTS, duration, fact_line
+from frame import RESULTS, duration, fact_line, times_ours
 
 
 def write_summary(names: tuple[str, ...]) -> None:
@@ -47,7 +47,7 @@ def _benchmark(document: dict[str, Any]) -> list[str]:
 
 
 def _peer(row: dict[str, Any]) -> str:
-    ratio = f"{row['ratio']:.3g} x" if row["ratio"] else "-"
+    ratio = f"{times_ours(row['ratio'])} x" if row["ratio"] else "-"
     mark = " (other)" if not row["comparable"] else " **!**" if row["agrees"] is False else ""
     return f"{row['tool']} {ratio}{mark}"
 

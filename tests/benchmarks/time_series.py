@@ -28,7 +28,7 @@ FEW_HOURS = 6
 def run(bench: Bench, budget_s: float) -> None:
     """Solve the day's hours; every hour starts from the first hour's voltages."""
     bench.settings |= {
-        "all": "power of loads and units changes by hour; taps, shunts, voltage control stay as in the first",
+        "all": "power of loads and units changes by hour; taps, shunts and voltage control stay",
         OURS: "solve_hours: from device set points to bus injections, and back to every device's P and Q",
         "lightsim2grid": "TimeSeries in C++, KLU: injections given as arrays, voltages back",
         "power-grid-model": "batch; given the Q of our solution instead of voltage control, an easier problem",
@@ -36,7 +36,7 @@ def run(bench: Bench, budget_s: float) -> None:
         "pandapower": "runpp, numba, from the first hour's voltages; time of updating its tables not counted",
     }
     day = planned_day(bench)
-    states = steady(day.states)
+    states = steady(day.grid, day.states)
     count = states.vm_pu.shape[0]
     given = bus_injections(day.grid, states)
     with bench.doing(OURS):
