@@ -306,7 +306,7 @@ def _power_grid_model(bench: Bench, case: Case, task: Task, size: float) -> None
     times = Timing(**facts["timing"]).per(chosen.size)
     bench.add(
         Row(task.label, size, "power-grid-model", "pair", times, figures={"pairs": chosen.size},
-            note=f"Sample of {chosen.size}, {facts['failed']} of them not solved", panel=task.panel,
+            note=f"Sample of {chosen.size}, {len(facts['failed'])} of them not solved", panel=task.panel,
             comparable=False)
     )  # fmt: skip
 

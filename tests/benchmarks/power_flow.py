@@ -45,7 +45,7 @@ def _solve(bench: Bench, case: Case) -> None:
 
     def row(what: str, tool: str, times: Timing, v: np.ndarray) -> None:
         far = largest(angle_free(v, reference, slack), reference)
-        note = "" if far <= SAME_PU else f"Residual in our equations {_residual(case, v, reference):.0e} p.u."
+        note = "" if far <= SAME_PU else f"Residual in our equations {residual(case, v, reference):.0e} p.u."
         accuracy = Accuracy("max |dV| p.u.", far, SAME_PU)
         bench.add(Row(_group(case, what), case.n_bus, tool, "solve", times, (accuracy,), note=note, panel=what))
 
@@ -60,7 +60,7 @@ def _solve(bench: Bench, case: Case) -> None:
         _power_grid_model(bench, case, reference, row)
 
 
-def _residual(case: Case, v: np.ndarray, reference: np.ndarray) -> float:
+def residual(case: Case, v: np.ndarray, reference: np.ndarray) -> float:
     """Return the largest difference of bus powers to those of the reference, without the slack, p.u."""
     y = case.grid.network.admittance_matrix()
     gap = np.abs(v * np.conj(y @ v) - reference * np.conj(y @ reference))

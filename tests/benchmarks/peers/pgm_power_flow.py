@@ -88,8 +88,8 @@ def main() -> None:
             ),
             budget_s=float(a["budget"]), runs_max=3,
         )  # fmt: skip
-        failed = model.batch_error.failed_scenarios.size if model.batch_error is not None else 0
-        facts |= {"timing": vars(timing), "failed": int(failed)}
+        failed = model.batch_error.failed_scenarios if model.batch_error is not None else np.zeros(0, int)
+        facts |= {"timing": vars(timing), "failed": [int(case) for case in failed]}
         node = answer["node"]
         np.savez(sys.argv[2], v=node["u_pu"] * np.exp(1j * node["u_angle"]))
     else:
