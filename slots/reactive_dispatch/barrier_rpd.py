@@ -28,6 +28,7 @@ MANIFEST = ProgramManifest(
     parameters=Parameters,
     references=(
         "Wang et al.: On computational issues of market-based optimal power flow, 2007",
+        "Mehrotra: On the implementation of a primal-dual interior point method, 1992",
         "Bunch, Parlett: Direct methods for solving symmetric indefinite systems of linear equations, 1971",
     ),
 )
