@@ -103,6 +103,8 @@ class Plant:
         self.up_fixed_mw = np.zeros(n_period)
         self.down: list[Term] = []
         self.down_fixed_mw = np.zeros(n_period)
+        self.reserve_rows = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
+        """Rows of upward and downward reserve, (period,); empty where none is required."""
         self.rivals: list[tuple[IntArray, IntArray]] = []
         """Pairs of columns of which at most one may be positive."""
         self.directions = np.zeros(0, np.int64)
@@ -322,14 +324,21 @@ class Plant:
     def add_reserve(
         self, up_mw: FloatArray, down_mw: FloatArray, missing_eur_per_mwh: float
     ) -> tuple[IntArray, IntArray]:
-        """Add the reserve requirements; returns the columns of what is missing, up and down, (period,)."""
+        """Add the reserve requirements; returns the columns of what is missing, up and down, (period,).
+
+        `reserve_rows` tells the rows afterwards.
+        """
         short = self.model.add_columns((2, self.n_period), 0.0, INF, missing_eur_per_mwh * self.period_h)
-        for required, terms, fixed, slack in (
-            (up_mw, self.up, self.up_fixed_mw, short[0]),
-            (down_mw, self.down, self.down_fixed_mw, short[1]),
+        for k, (required, terms, fixed, slack) in enumerate(
+            (
+                (up_mw, self.up, self.up_fixed_mw, short[0]),
+                (down_mw, self.down, self.down_fixed_mw, short[1]),
+            )
         ):
             if required.any():
-                self.model.add_rows([*terms, (slack, 1.0)], required - fixed, INF, (self.n_period,))
+                self.reserve_rows[k] = self.model.add_rows(
+                    [*terms, (slack, 1.0)], required - fixed, INF, (self.n_period,)
+                )
         return short[0], short[1]
 
     def settle_rivals(self, x: FloatArray) -> int:

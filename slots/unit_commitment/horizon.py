@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from bos_core.grid.injections import sum_by_bus
-from bos_core.grid.model import BoolArray, FloatArray
-from slots.linear_model import INF, LinearModel
+from bos_core.grid.model import BoolArray, FloatArray, IntArray
+from slots.linear_model import INF, LinearModel, Solution
 from slots.network_limits import NetworkLimits
 from slots.plant import Plant, reserve_ability, share_reserve
 from slots.unit_commitment.contract import FREE, Inputs, Outputs
 from slots.unit_commitment.formulation import FreeUnits
-from slots.unit_commitment.prescribed import contradicts_minimum_times, prescribed, validate
+from slots.unit_commitment.holding import Prices
+from slots.unit_commitment.outline import load_share
+from slots.unit_commitment.prescribed import contradicts_minimum_times
 from slots.unit_commitment.start_costs import switching_cost_eur
 
 
@@ -23,21 +25,20 @@ class Horizon:
     model : LinearModel
     plant : Plant
     known : (period, unit) int
-        Commitment known in advance; -1 free.
+        Commitment known in advance or held; -1 free.
     free : FreeUnits
         Units with something to decide.
     limits : NetworkLimits
     """
 
-    def __init__(self, inputs: Inputs) -> None:
-        validate(inputs)
+    def __init__(self, inputs: Inputs, known: IntArray, factors: FloatArray) -> None:
         grid, units, h = inputs.grid, inputs.grid.units, inputs.period_h
         n_period = inputs.load_p_mw.shape[0]
         self.inputs = inputs
         self.model = LinearModel()
         reserve = bool(inputs.reserve_up_mw.any() or inputs.reserve_down_mw.any())
         self.plant = Plant(self.model, grid, n_period, h, reserve)
-        self.known = prescribed(inputs)
+        self.known = known
         self.loose = contradicts_minimum_times(self.known, inputs, self.plant.limits)
         self.high_mw = np.where(self.known == 0, 0.0, np.minimum(inputs.available_mw, units.p_mw_max))
         self._add_units()
@@ -45,7 +46,7 @@ class Horizon:
         self.storage = self.plant.add_storages(inputs.storage_initial_mwh, inputs.storage_final_mwh, missing)
         self.hvdc = self.plant.add_hvdc()
         self.plant.add_budgets(inputs.energy_mwh_max, missing)
-        share = self._load_share()
+        share = load_share(grid, inputs.load_p_mw)
         self.unserved = self.model.add_columns((n_period,), 0.0, INF, missing * h)
         self.surplus = self.model.add_columns((n_period,), 0.0, INF, missing * h)
         self.plant.spread(self.unserved, share)
@@ -54,7 +55,7 @@ class Horizon:
             inputs.reserve_up_mw, inputs.reserve_down_mw, inputs.reserve_eur_per_mwh
         )
         self.plant.fixed_mw -= sum_by_bus(grid.loads.bus, inputs.load_p_mw, grid.network.n_bus)
-        self.plant.add_balance()
+        self.balance = self.plant.add_balance()
         self.limits = NetworkLimits(
             self.model,
             grid.network,
@@ -63,12 +64,14 @@ class Horizon:
             self.plant.points,
             self.plant.spreads,
             inputs.overload_eur_per_mwh * h,
+            factors,
         )
 
     def _add_units(self) -> None:
         inputs, units = self.inputs, self.inputs.grid.units
         undecided = units.committable & (self.known == FREE).any(0)
-        settled = np.flatnonzero(~undecided & ~units.variable)
+        self._count_known_switching(np.flatnonzero(units.committable & ~undecided))
+        settled = np.flatnonzero(~undecided & ~units.variable & (self.known == 1).any(0))
         variable = np.flatnonzero(units.variable)
         on = self.known[:, settled] == 1
         before = on[0] if inputs.free_start else inputs.initial_on[settled] | ~units.committable[settled]
@@ -76,26 +79,25 @@ class Horizon:
         self.settled = self.plant.add_settled(settled, on, self.high_mw[:, settled], before, power)
         self.variable = self.plant.add_variable(variable, self.high_mw[:, variable])
         self.free = FreeUnits(self.plant, inputs, np.flatnonzero(undecided), self.known, self.loose, self.high_mw)
-        self._add_settled_switching(before)
 
-    def _add_settled_switching(self, before: BoolArray) -> None:
-        """Count the start and stop costs of prescribed commitments, which are constants."""
+    def _count_known_switching(self, unit: IntArray) -> None:
+        """Count the start and stop costs of known commitments, which are constants."""
         inputs = self.inputs
-        on = np.zeros(self.known.shape, bool)
-        on[:, self.settled.unit] = self.known[:, self.settled.unit] == 1
-        initial = np.zeros(on.shape[1], bool)
-        initial[self.settled.unit] = before
+        on, initial = np.zeros(self.known.shape, bool), np.zeros(self.known.shape[1], bool)
+        on[:, unit] = self.known[:, unit] == 1
+        initial[unit] = on[0, unit] if inputs.free_start else inputs.initial_on[unit]
         cost = switching_cost_eur(
             inputs.grid.units, on, initial, inputs.initial_h, inputs.period_h, inputs.free_start
         )
-        self.model.offset += float(cost[:, self.settled.unit].sum())
+        self.model.offset += float(cost[:, unit].sum())
 
-    def _load_share(self) -> FloatArray:
-        """Return each bus's share of the demand, (period, bus); all alike in a period without demand."""
-        n_bus = self.inputs.grid.network.n_bus
-        by_bus = sum_by_bus(self.inputs.grid.loads.bus, np.maximum(self.inputs.load_p_mw, 0.0), n_bus)
-        total = by_bus.sum(1, keepdims=True)
-        return np.where(total > 0, by_bus / np.where(total > 0, total, 1.0), 1.0 / n_bus)
+    def prices(self, solution: Solution) -> Prices:
+        """Return the prices of a relaxation or dispatch."""
+        limits, dual, h = self.limits, solution.row_dual, self.inputs.period_h
+        energy = dual[self.balance][:, None] + limits.congestion_eur_per_mwh(dual, h) * h
+        none = np.zeros(self.known.shape[0])
+        up, down = (dual[rows] if rows.size else none for rows in self.plant.reserve_rows)
+        return Prices(energy, up, down)
 
     def outputs(self, x: FloatArray, objective: float, bound: float, status: str, fallback: str) -> Outputs:
         """Translate a solution into the slot's outputs."""

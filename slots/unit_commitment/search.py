@@ -1,11 +1,15 @@
-"""The search for a commitment: relaxation with lazy limits, dive, switches, and the MIP where it is small.
+"""The search for a commitment: relaxation with lazy limits, rounding, responses, and the MIP where it is small.
 
-1. The LP relaxation is solved until it breaks no branch limit. Its objective bounds the problem from below.
-2. A small MIP decides the binaries that the relaxation leaves open; what the relaxation decides clearly (the other
-   binaries, outputs at a limit that it pays for) keeps its value there. Where too many are open, or the result is
-   far from the bound, a dive fixes what is nearly whole, solves again, and so on.
-3. The dispatch of a commitment prices each unit's state; switches that these prices promise to pay are tried in
-   batches and kept if they do (`slots.unit_commitment.switches`).
+1. A dispatch without commitment shows the branch limits that matter and the units that clearly hold one state;
+   only the other units get decisions (`slots.unit_commitment.outline`, `slots.unit_commitment.holding`).
+2. The LP relaxation is solved until it breaks no branch limit. Its objective, less what held units would save at
+   its prices, bounds the problem from below.
+3. A small MIP decides the binaries that the relaxation leaves open; what the relaxation decides clearly (the other
+   binaries, outputs at a limit that it pays for) keeps its value there. Where too many are open, they are rounded
+   to the nearest schedules that keep all minimum times. One unit after the other is then given its best schedule
+   (`slots.unit_commitment.responses`), those first that the dispatch's prices promise most of
+   (`slots.unit_commitment.switches`). Without branch limits, or where that ends far from the bound, a dive is
+   tried: it fixes what is nearly whole, solves again, and so on.
 4. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
 
 Every number of steps is limited by a count, not by time, so that a search can be repeated.
@@ -23,13 +27,24 @@ from bos_core.grid.model import BoolArray, FloatArray, IntArray
 from bos_core.grid.schedule import cheapest_schedule
 from bos_core.objects.errors import ProgramError
 from slots.linear_model import LinearModel, Session, Solution
-from slots.unit_commitment.contract import Inputs, Outputs
+from slots.network_limits import NetworkLimits
+from slots.unit_commitment.contract import FREE, Inputs, Outputs
+from slots.unit_commitment.holding import holders, regret_eur
 from slots.unit_commitment.horizon import Horizon, relative_gap
-from slots.unit_commitment.switches import SwitchRules, best_switches, switched
+from slots.unit_commitment.outline import Outline, outline
+from slots.unit_commitment.prescribed import prescribed, validate
+from slots.unit_commitment.responses import PeriodCosts, best_schedule
+from slots.unit_commitment.switches import SwitchRules, best_switches
 
 log = logging.getLogger(__name__)
+HOLD_EUR = 300.0
+"""A unit is held if every other schedule costs at least this much more."""
+REGRET_SHARE = 0.1
+"""Share of the gap that is good enough that held units may take off the bound."""
 WHOLE = 1e-6
 """A relaxed binary this near to 0 or 1 counts as decided."""
+ROUND_UP = 0.7
+"""Relaxed value from which being on is nearer than being off: too much on is harder to mend than too little."""
 DIVE_UP, DIVE_DOWN = 0.6, 0.1
 """Relaxed values from which a dive rounds up, and to which it rounds down."""
 DIVE_SHARE = 0.25
@@ -38,13 +53,10 @@ CORE_EUR_PER_MWH = 0.2
 """Outputs that the relaxation holds at a limit for more than this stay there in the MIP over open binaries."""
 CORE_GAP = 2.5
 """Gap of that MIP, as a multiple of the gap that is good enough: its own bound is higher."""
-
-FAR_GAP = 5.0
-"""From this multiple of the gap that is good enough on, a dive is tried besides that MIP."""
-FAILURES_MAX = 4
-"""So many vain switches in a row after that MIP end the search: most of what they could find, it has found."""
 CORE_NODES_MAX = 5
 """Most nodes of that MIP: what the heuristics at its root do not find, many nodes hardly find either."""
+FAR_GAP = 10.0
+"""From this multiple of the gap that is good enough on, a dive is tried besides."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +70,11 @@ class SearchLimits:
     nodes_max : int
         Most nodes of one MIP.
     open_binaries_max : int
-        Most binaries that the relaxation may leave open for a MIP to decide; a dive rounds more of them.
+        Most binaries that the relaxation may leave open for a MIP to decide.
     mip_binaries_max : int
         Most binaries of a problem whose whole MIP is solved.
-    switch_rounds_max : int
-        Most batches of switches that are tried.
+    responses_max : int
+        How often a unit is given its best schedule.
     network_rounds_max : int
         Most rounds of new branch limits, for the relaxation and again for each commitment.
     tolerance_mw, tolerance_share : float
@@ -75,11 +87,22 @@ class SearchLimits:
     nodes_max: int
     open_binaries_max: int
     mip_binaries_max: int
-    switch_rounds_max: int
+    responses_max: int
     network_rounds_max: int
     tolerance_mw: float
     tolerance_share: float
     rows_per_period_max: int
+
+    def add_violated(self, network: NetworkLimits, x: FloatArray) -> int:
+        """Add the branch limits that a solution breaks; returns how many."""
+        period, branch = network.violated(x, self.tolerance_mw, self.rows_per_period_max, self.tolerance_share)
+        network.add(period, branch)
+        return int(period.size)
+
+    def outline(self, inputs: Inputs, open_session: Callable[[LinearModel], Session]) -> Outline:
+        """Dispatch a valid horizon without commitment."""
+        validate(inputs)
+        return outline(inputs, prescribed(inputs), open_session, self.add_violated, self.network_rounds_max)
 
 
 @dataclass
@@ -100,34 +123,39 @@ class Search:
     """One horizon, one session."""
 
     def __init__(
-        self, inputs: Inputs, open_session: Callable[[LinearModel], Session], limits: SearchLimits
+        self,
+        inputs: Inputs,
+        open_session: Callable[[LinearModel], Session],
+        limits: SearchLimits,
+        known_outline: Outline | None = None,
     ) -> None:
-        self.horizon = Horizon(inputs)
-        self.limits = limits
+        self.inputs, self.limits, self._open_session = inputs, limits, open_session
+        self._known = prescribed(inputs)
+        self.outline = known_outline or limits.outline(inputs, open_session)
+        self._build(holders(inputs, self._known, self.outline, HOLD_EUR), self.outline.limits)
+
+    def _build(self, held: IntArray, wanted: BoolArray) -> None:
+        """Build the model with the commitment of `held` (period, unit) and branch limits that likely matter."""
+        self.horizon = Horizon(self.inputs, held, self.outline.factors)
+        self.horizon.limits.add(*np.nonzero(wanted))
         self.model = self.horizon.model
-        self.session = open_session(self.model)
+        self.session = self._open_session(self.model)
         self.binary = np.flatnonzero(self.model.integer)
+        self._period_costs = self._split()
 
     def run(self) -> Outputs:
         """Search and translate the best commitment."""
-        return self._outputs(self._decide(self._relax()), "")
+        return self._outputs(self._decide(*self._relax()), "")
 
     def relaxation_bound(self) -> float:
-        """Return the objective of the relaxation: no commitment costs less."""
-        return self._relax().objective
+        """Return what the relaxation proves: no commitment costs less."""
+        return self._relax()[1]
 
-    def expect_limits(self, wanted: BoolArray) -> None:
-        """Take branch limits (period, branch) into the first relaxation that are likely to matter."""
-        self.horizon.limits.add(*np.nonzero(wanted))
-
-    def evaluate(self, on: BoolArray, bound: float, note: str) -> Outputs:
-        """Dispatch a commitment (period, unit) of the units with binary decisions and translate it."""
-        free = self.horizon.free
-        values = np.zeros(self.model.n_column)
-        values[free.u] = on[:, free.unit]
-        best = self._dispatch(values[self.binary], bound)
+    def dispatch(self, bound: float, note: str) -> Outputs:
+        """Dispatch a horizon without binary decisions and translate it; `bound` is known to hold."""
+        best = self._dispatch(np.zeros(0), bound)
         if best is None:
-            raise ProgramError("the commitment of the windows has no dispatch; keep this input and report it")
+            raise ProgramError("the known commitment has no dispatch; keep this input and report it")
         return self._outputs(best, note)
 
     def _outputs(self, best: _Best, note: str) -> Outputs:
@@ -138,24 +166,32 @@ class Search:
         fallback = "a solve reached its time limit" if self.session.timed_out else ""
         return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
 
-    def _relax(self) -> Solution:
-        """Solve the relaxation until it breaks no branch limit; bounds of the columns are the model's own."""
-        solution = self.session.solve_relaxation()
-        for _ in range(self.limits.network_rounds_max):
-            if not solution.found or not self._add_violated(solution.x):
-                break
-            solution = self.session.solve_relaxation()
-        if not solution.found:
-            raise ProgramError(f"the relaxed commitment is {solution.status}; keep this input and report it")
-        return solution
+    def _relax(self) -> tuple[Solution, float]:
+        """Solve the relaxation until it breaks no branch limit; returns it and the bound that it proves.
 
-    def _add_violated(self, x: FloatArray) -> int:
-        limits = self.limits
-        period, branch = self.horizon.limits.violated(
-            x, limits.tolerance_mw, limits.rows_per_period_max, limits.tolerance_share
-        )
-        self.horizon.limits.add(period, branch)
-        return int(period.size)
+        Bounds of the columns are the model's own. Held units that would rather not be held at its prices take what
+        they would save off the bound; if that is too much, the model is built again with their decisions.
+        """
+        while True:
+            solution = self.session.solve_relaxation()
+            for _ in range(self.limits.network_rounds_max):
+                if not solution.found or not self.limits.add_violated(self.horizon.limits, solution.x):
+                    break
+                solution = self.session.solve_relaxation()
+            if not solution.found:
+                raise ProgramError(f"the relaxed commitment is {solution.status}; keep this input and report it")
+            horizon = self.horizon
+            regret = regret_eur(self.inputs, self._known, horizon.known, horizon.prices(solution))
+            total = float(regret.sum())
+            log.debug(
+                "%d units free, relaxation %.8g, regret of held units %.6g",
+                horizon.free.unit.size,
+                solution.objective,
+                total,
+            )
+            if total <= REGRET_SHARE * self.limits.gap * abs(solution.objective):
+                return solution, solution.objective - total
+            self._build(np.where(regret > 0, self._known, horizon.known), horizon.limits.generated)
 
     def _fix(self, columns: IntArray, values: FloatArray) -> None:
         self.session.set_bounds(columns, values, values)
@@ -163,21 +199,27 @@ class Search:
     def _release(self, columns: IntArray) -> None:
         self.session.set_bounds(columns, self.model.lower[columns], self.model.upper[columns])
 
-    def _decide(self, relaxed: Solution) -> _Best:
+    def _decide(self, relaxed: Solution, bound: float) -> _Best:
         """Find a whole commitment within the gap, or the best that the limits allow."""
-        commitment = self._decide_open(relaxed)
-        best = None if commitment is None else self._dispatch(commitment, relaxed.objective)
-        if best is not None and best.gap > self.limits.gap:
-            best = self._switch(best, 1, FAILURES_MAX)
+        # Without branch limits a dive finds more than a MIP that holds outputs.
+        commitment = self._decide_open(relaxed) if self.horizon.limits.n_generated else self._dive(relaxed)
+        if commitment is None:
+            commitment = self._nearest(relaxed.x[self.binary])
+        best = self._improve(commitment, bound)
         if best is None or best.gap > FAR_GAP * self.limits.gap:
-            dived = self._dispatch(self._dive(relaxed), relaxed.objective)
-            if dived is not None and dived.gap > self.limits.gap:
-                dived = self._switch(dived, 8, self.limits.switch_rounds_max)
-            best = min(filter(None, (best, dived)), key=lambda c: c.objective, default=None)
+            other = self._improve(self._dive(relaxed), bound)
+            best = min(filter(None, (best, other)), key=lambda c: c.objective, default=None)
         if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
-            best = self._whole(best, relaxed.objective)
+            best = self._whole(best, bound)
         if best is None:
             raise ProgramError("no commitment found that keeps all hard limits; keep this input and report it")
+        return best
+
+    def _improve(self, commitment: FloatArray, bound: float) -> _Best | None:
+        """Dispatch a commitment and better it unit by unit; None if it has no dispatch."""
+        best = self._dispatch(commitment, bound)
+        if best is not None and best.gap > self.limits.gap:
+            best = self._respond(best)
         return best
 
     def _decide_open(self, relaxed: Solution) -> FloatArray | None:
@@ -237,7 +279,7 @@ class Search:
             if not solution.found:
                 break
             value = solution.x[self.binary]
-            self._add_violated(solution.x)
+            self.limits.add_violated(self.horizon.limits, solution.x)
         self._release(self.binary)
         return self._nearest(value)
 
@@ -248,7 +290,7 @@ class Search:
         relaxed[self.binary] = value
         lasted = -(-np.abs(inputs.initial_h[free.unit]) // inputs.period_h)
         on = cheapest_schedule(
-            0.5 - relaxed[free.u],
+            ROUND_UP - relaxed[free.u],
             np.where(free.range.first_stop_barred & (np.arange(free.shape[0]) == 0)[:, None], 1, free.known),
             free.initial_on > 0,
             np.zeros(free.unit.size, np.int64) if inputs.free_start else np.maximum(lasted, 1),
@@ -258,13 +300,58 @@ class Search:
         relaxed[free.u] = on
         return relaxed[self.binary]
 
-    def _switch(self, best: _Best, batch: int, failures_max: int) -> _Best:
-        """Try switches that the dispatch's prices promise to pay; halve the batch when it does not pay.
+    def _respond(self, best: _Best) -> _Best:
+        """Give one unit after the other its best schedule, those first that the prices promise most of.
 
-        The first batch has `batch` switches; `failures_max` batches in a row that do not pay end the search.
+        Each unit is asked once before any is asked again.
         """
+        free, limits, rules = self.horizon.free, self.limits, self._rules()
+        asked: set[int] = set()
+        improved = False
+        for round_ in range(limits.responses_max):
+            on = best.solution.x[free.u] > 0.5
+            least = max(limits.gap * abs(best.objective), 1.0) / 100
+            promising = best_switches(on, best.solution.column_dual[free.u], rules, least)
+            switch = next((s for s in promising if s.unit not in asked), None)
+            if switch is None and improved and promising:
+                asked, improved, switch = set(), False, promising[0]
+            if switch is None or best.gap <= limits.gap:
+                break
+            asked.add(switch.unit)
+            own = self._best_schedule(best, on, switch.unit)
+            if own is None or (own == on[:, switch.unit]).all():
+                continue
+            tried = self._dispatch(self._binaries(_with(on, switch.unit, own)), best.bound)
+            better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
+            log.debug("response %d promises %.0f, better: %s", round_, switch.gain_eur, better)
+            if tried is not None and better:
+                best, improved = tried, True
+        return best
+
+    def _best_schedule(self, best: _Best, on: BoolArray, unit: int) -> BoolArray | None:
+        """Return the best schedule of a free unit while all others keep theirs, (period,); None if unknown."""
+        free, units = self.horizon.free, self.inputs.grid.units
+        known = free.known[:, unit].copy()
+        if free.range.first_stop_barred[unit]:
+            known[0] = 1
+        solutions = []
+        for state in (False, True):
+            path = np.where(known == FREE, state, known == 1)
+            same = bool((path == on[:, unit]).all())
+            solution = best.solution if same else self._trial(_with(on, unit, path))
+            if solution is None:
+                return None
+            solutions.append(solution)
+        if self.model.n_column > self._period_costs.n_column:
+            self._period_costs = self._split()
+        off, running = (self._period_costs.of(solution.x) for solution in solutions)
+        worth = running - off + units.no_load_eur_per_h[free.unit[unit]] * self.inputs.period_h
+        least = int(free.min_down[unit]), int(free.min_up[unit])
+        return best_schedule(self.inputs, int(free.unit[unit]), known, worth, least)
+
+    def _rules(self) -> SwitchRules:
         free = self.horizon.free
-        rules = SwitchRules(
+        return SwitchRules(
             known=np.where(self.model.integer[free.u], free.known, 0),
             initial_on=free.initial_on > 0,
             free_start=self.horizon.inputs.free_start,
@@ -272,28 +359,24 @@ class Search:
             min_down=free.min_down,
             first_stop_barred=free.range.first_stop_barred,
         )
-        failures = 0
-        failed: set[tuple[int, int, int, bool]] = set()
-        for round_ in range(self.limits.switch_rounds_max):
-            on = best.solution.x[free.u] > 0.5
-            least = max(self.limits.gap * abs(best.objective), 1.0) / 100
-            promising = best_switches(on, best.solution.column_dual[free.u], rules, least)
-            found = [s for s in promising if s.key not in failed][:batch]
-            if not found or best.gap <= self.limits.gap or failures == failures_max:
-                break
-            values = np.zeros(self.model.n_column)
-            values[free.u] = switched(on, found)
-            tried = self._dispatch(values[self.binary], best.bound)
-            better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
-            log.debug("switches %d: %d promise %.0f, better: %s", round_, len(found), found[0].gain_eur, better)
-            failures = 0 if better else failures + 1
-            if tried is not None and better:
-                best, batch = tried, batch * 2
-            elif batch > 1:
-                batch //= 2
-            else:
-                failed.add(found[0].key)
-        return best
+
+    def _split(self) -> PeriodCosts:
+        free = self.horizon.free
+        fixed = [columns[:, free.tight].ravel() for columns in (free.u, free.v, free.w)]
+        return PeriodCosts(self.model, self.horizon.balance, np.concatenate(fixed))
+
+    def _binaries(self, on: BoolArray) -> FloatArray:
+        """Return the values of the binaries of a commitment (period, free)."""
+        values = np.zeros(self.model.n_column)
+        values[self.horizon.free.u] = on
+        return values[self.binary]
+
+    def _trial(self, on: BoolArray) -> Solution | None:
+        """Dispatch a commitment (period, free) with the branch limits at hand; None if impossible."""
+        self._fix(self.binary, self._binaries(on))
+        solution = self.session.solve_relaxation()
+        self._release(self.binary)
+        return solution if solution.found else None
 
     def _whole(self, best: _Best | None, bound: float) -> _Best | None:
         """Go on with the whole MIP; the better one of the old and the new commitment."""
@@ -314,7 +397,10 @@ class Search:
         plant = self.horizon.plant
         solution = self._solve_directions()
         for _ in range(self.limits.network_rounds_max):
-            if not solution.found or not (self._add_violated(solution.x) or plant.settle_rivals(solution.x)):
+            if not solution.found:
+                break
+            new = self.limits.add_violated(self.horizon.limits, solution.x)
+            if not new and not plant.settle_rivals(solution.x):
                 break
             solution = self._solve_directions()
         self._release(self.binary)
@@ -334,3 +420,10 @@ class Search:
         if directions.size:
             self._release(directions)
         return solution
+
+
+def _with(on: BoolArray, unit: int, path: BoolArray) -> BoolArray:
+    """Return a commitment (period, free) with the schedule of one unit replaced."""
+    changed = on.copy()
+    changed[:, unit] = path
+    return changed

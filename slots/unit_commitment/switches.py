@@ -27,11 +27,6 @@ class Switch:
     stop: int
     on: bool
 
-    @property
-    def key(self) -> tuple[int, int, int, bool]:
-        """What identifies the change."""
-        return self.unit, self.first, self.stop, self.on
-
 
 @dataclass(frozen=True, eq=False)
 class SwitchRules:
@@ -87,11 +82,3 @@ def _switches(i: int, on: BoolArray, price: FloatArray, rules: SwitchRules) -> I
         first, last = np.unravel_index(int(np.argmax(gain)), gain.shape)
         if np.isfinite(gain[first, last]):
             yield Switch(float(gain[first, last]), i, a + int(first), a + int(last) + 1, not running)
-
-
-def switched(on: BoolArray, switches: list[Switch]) -> BoolArray:
-    """Return the commitment after some switches of different units."""
-    after = on.copy()
-    for s in switches:
-        after[s.first : s.stop, s.unit] = s.on
-    return after

@@ -18,11 +18,14 @@ import numpy as np
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
 from slots.linear_model import LinearModel, Session
 from slots.unit_commitment.contract import Inputs, Outputs
+from slots.unit_commitment.outline import Outline
 from slots.unit_commitment.search import Search, SearchLimits
 
 log = logging.getLogger(__name__)
 LOOK_AHEAD_H = 24
 """How far a window looks beyond what it decides."""
+WINDOW_PERIODS = 36
+"""Periods of a window with its look-ahead; it decides at least as long as it looks ahead."""
 _SERIES = ("load_p_mw", "available_mw", "in_service", "reserve_up_mw", "reserve_down_mw", "fixed_on")
 
 
@@ -46,10 +49,11 @@ def commit(
     if n_period <= window_periods_max:
         return Search(inputs, open_session, limits).run()
     ahead = -(-LOOK_AHEAD_H // inputs.period_h)
-    count = -(-n_period // max(window_periods_max - ahead, 1))
+    decided = max(min(WINDOW_PERIODS, window_periods_max) - ahead, min(ahead, window_periods_max), 1)
+    count = -(-n_period // decided)
     edges = np.linspace(0, n_period, count + 1).round().astype(int)
-    # A window of a long horizon leaves many binaries open: a dive is several times faster than a MIP over them.
-    diving = replace(limits, open_binaries_max=0)
+    # There are many windows: only small ones may take a MIP.
+    short = replace(limits, mip_binaries_max=limits.mip_binaries_max // 4, open_binaries_max=0)
     state = _State(
         inputs.initial_on,
         inputs.initial_h,
@@ -58,23 +62,23 @@ def commit(
         inputs.energy_mwh_max,
         inputs.free_start,
     )
+    found = limits.outline(inputs, open_session)
     on = np.zeros(inputs.available_mw.shape, bool)
-    branches = np.zeros((n_period, inputs.branch_mw_max.size), bool)
     for first, stop in itertools.pairwise(edges.tolist()):
         last = min(stop + ahead, n_period)
-        window = Search(_window(inputs, first, last, state), open_session, diving)
+        window = Search(_window(inputs, first, last, state), open_session, short, found.part(first, last))
         outputs = window.run()
         on[first:stop] = outputs.on[: stop - first]
         state = _after(inputs, state, outputs, stop - first)
-        branches[first:stop] = window.horizon.limits.generated[: stop - first]
+        found.limits[first:stop] |= window.horizon.limits.generated[: stop - first]
         log.debug("periods %d to %d: gap %.2f %% within the window", first, stop - 1, 100 * outputs.gap)
     bound = sum(
-        _window_bound(inputs, first, stop, open_session, limits, branches[first:stop])
+        _window_bound(inputs, first, stop, open_session, limits, found.part(first, stop))
         for first, stop in itertools.pairwise(edges.tolist())
     )
-    whole = Search(inputs, open_session, limits)
-    whole.expect_limits(branches)
-    return whole.evaluate(on, bound, f"decided in {count} windows")
+    decided = np.where(inputs.integer, on, inputs.fixed_on)
+    whole = Search(replace(inputs, fixed_on=decided), open_session, limits, found)
+    return whole.dispatch(bound, f"decided in {count} windows")
 
 
 def _window(inputs: Inputs, first: int, last: int, state: _State) -> Inputs:
@@ -119,12 +123,9 @@ def _window_bound(
     stop: int,
     open_session: Callable[[LinearModel], Session],
     limits: SearchLimits,
-    branches: BoolArray,
+    found: Outline,
 ) -> float:
-    """Return what a window costs at least, whatever happens before and after it.
-
-    `branches` (period, branch) are limits that matter in the window.
-    """
+    """Return what a window costs at least, whatever happens before and after it; `found` is its outline."""
     start = _State(
         inputs.initial_on,
         inputs.initial_h,
@@ -136,6 +137,4 @@ def _window_bound(
     window = _window(inputs, first, stop, start)
     ends = stop == inputs.load_p_mw.shape[0]
     final = inputs.storage_final_mwh if ends else np.zeros_like(inputs.storage_final_mwh)
-    search = Search(replace(window, storage_final_mwh=final), open_session, limits)
-    search.expect_limits(branches)
-    return search.relaxation_bound()
+    return Search(replace(window, storage_final_mwh=final), open_session, limits, found).relaxation_bound()

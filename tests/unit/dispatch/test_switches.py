@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from slots.unit_commitment.switches import SwitchRules, best_switches, switched
+from slots.unit_commitment.switches import SwitchRules, best_switches
 
 
 def legal(path: np.ndarray, initial_on: bool | None, up: int, down: int) -> bool:
@@ -51,7 +51,8 @@ def test_best_switch_is_legal_and_the_best_single_piece(seed: int) -> None:
         assert not found
         return
     assert found[0].gain_eur == pytest.approx(best)
-    after = switched(on[:, None], found)[:, 0]
+    after = on.copy()
+    after[found[0].first : found[0].stop] = found[0].on
     assert legal(after, initial, up, down)
     assert price @ on - price @ after == pytest.approx(best)
 
