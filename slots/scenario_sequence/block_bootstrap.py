@@ -228,11 +228,16 @@ def _shift_sun(
 
 
 def _rescale(value: FloatArray, history: FloatArray, kind: str, energy: float, peak: float) -> FloatArray:
-    """Map each profile by a power law so that its energy and peak are the factors times the historical ones."""
+    """Map each profile by a power law so that its energy and peak are the factors times the historical ones.
+
+    What a plant at rest draws from the grid is taken for none: it is no resource to scale.
+    """
     live = (history.max(axis=0, initial=0.0) > 0) & (value.max(axis=0, initial=0.0) > 0)
     scaled = value.copy()
     top = peak * history[:, live].max(axis=0, initial=0.0)
-    scaled[:, live] = _power_law(value[:, live], top, energy * history[:, live].mean(axis=0), kind)
+    scaled[:, live] = _power_law(
+        np.maximum(value[:, live], 0.0), top, energy * history[:, live].mean(axis=0), kind
+    )
     return scaled
 
 

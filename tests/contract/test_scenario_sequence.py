@@ -49,7 +49,7 @@ def make_units(count: int, technology: tuple[str, ...] = ("nuclear", "hard_coal"
         min_up_h=one.astype(np.int64),
         min_down_h=one.astype(np.int64),
         energy_mwh_max=np.full(count, np.inf),
-        no_load_eur_per_h=zero,
+        minimum_output_eur_per_h=zero,
         shutdown_eur=zero,
         co2_t_per_mwh=zero,
         curtailment_eur_per_mwh=zero,
@@ -199,6 +199,13 @@ class TestEveryProgram:
         outputs = program.run(inputs, program.Parameters())
         assert not np.shares_memory(outputs.profile_value, inputs.profile_value)
         np.testing.assert_array_equal(before, inputs.profile_value)
+
+    def test_infeed_slightly_below_zero_leaves_no_gap(self, program, inputs):
+        value = inputs.profile_value.copy()
+        value[:, 4] = np.where(value[:, 4] == 0, -3.6e-6, value[:, 4])  # a wind farm at rest draws a little
+        assert (value[:, 4] < 0).any()
+        outputs = program.run(dataclasses.replace(inputs, profile_value=value), program.Parameters())
+        assert check(outputs) == []
 
     def test_outages_can_be_switched_off(self, program, inputs):
         parameters = program.Parameters(maintenance=False, forced_outages=False)
