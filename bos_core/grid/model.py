@@ -194,8 +194,7 @@ class Units:
     min_down_h: IntArray
     energy_mwh_max: FloatArray
     """Energy budget of the year; inf = none."""
-    minimum_output_eur_per_h: FloatArray
-    """Cost of running at p_mw_min, of committable units; segments come on top."""
+    no_load_eur_per_h: FloatArray
     shutdown_eur: FloatArray
     co2_t_per_mwh: FloatArray
     curtailment_eur_per_mwh: FloatArray
