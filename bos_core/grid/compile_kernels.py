@@ -12,7 +12,7 @@ import numpy as np
 from bos_core.grid.dc import lodf, most_loading, ptdf
 from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.n1 import Criteria, verify_outages
-from bos_core.grid.n1_kernels import INSTRUCTION_SETS
+from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS, ONE_BY_ONE
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import Limits, ReactiveOptions, dispatch_block
 from bos_core.grid.power_flow import solve_hours
@@ -57,7 +57,8 @@ def main() -> None:
     solved = solve_hours(grid, states).states
     low, high = np.full(network.n_bus, 0.9), np.full(network.n_bus, 1.1)
     loading = np.ones(network.n_branch)
-    verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading))
+    for kernel in (KERNELS[0], ONE_BY_ONE):
+        verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading), kernel=kernel)
     loading_of = np.zeros(network.n_branch), np.ones(network.n_branch)
     factors = lodf(ptdf(network), network)[0]
     most_loading(factors, *loading_of, np.arange(network.n_branch), loading, 2)

@@ -163,7 +163,7 @@ def _inequalities(flow: FlowNetwork, hour: FlowHour, weights: FlowWeights) -> _I
     for first, low, high in groups[1:]:
         held[first : first + low.size] = high - low <= _LEAST_RANGE
     limited = np.stack([np.isfinite(hour.limit_from), np.isfinite(hour.limit_to)], axis=1)
-    branch, end = np.nonzero(limited)
+    branch, end = map(np.ascontiguousarray, np.nonzero(limited))  # as the kernels are compiled for
     at, sign, value, place = [], [], [], [np.flatnonzero(limited)]
     for side, direction in enumerate((-1.0, 1.0)):
         for first, *bounds in groups:

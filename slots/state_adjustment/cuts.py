@@ -131,7 +131,7 @@ class BaseFlows:
         current, _ = network.branch_currents(v)
         f, t = network.from_bus, network.to_bus
         return cls(
-            p_pu=np.real(v[f] * np.conj(current)),
+            p_pu=np.ascontiguousarray(np.real(v[f] * np.conj(current))),  # as the kernels are compiled for
             vm_pu=np.minimum(vm_pu[f], vm_pu[t]),
             rating_pu=np.minimum(network.i_max_from_pu, network.i_max_to_pu),
             loading=network.loading(v),
