@@ -175,7 +175,7 @@ class Plant:
         p = model.add_columns(on.shape, tight_low, tight_high, price * h)
         self.power.append(p.ravel())
         model.offset -= float((base * price * h).sum())
-        model.offset += float((on * (units.no_load_eur_per_h * units.committable)[unit]).sum() * h)
+        model.offset += float((on * (units.minimum_output_eur_per_h * units.committable)[unit]).sum() * h)
         many = np.flatnonzero(~segments.single)
         if many.size:
             width = np.broadcast_to(segments.width_mw[many], (self.n_period, *segments.width_mw[many].shape))

@@ -194,8 +194,8 @@ def _schedule(hours, buses, branches, units, base_kv, load, wind, sun, hydro, rn
         hvdc_p_mw=np.stack([1800 * wind, 1200 * wind**2], axis=1),
         lmp_eur_per_mwh=lmp,
         cost_eur={
-            "energy": cost_energy,
-            "no load": 0.08 * cost_energy,
+            "energy above": cost_energy,
+            "minimum output": 0.08 * cost_energy,
             "start-up": np.append(0, starts) * 12000.0,
             "curtailment": curtailed.sum(axis=1) * 5.0,
             "shedding": shed * 10000,

@@ -197,12 +197,15 @@ def _units(grid: Grid, state: Snapshot) -> dict[str, pa.Table]:
     columns["energy_mwh_max"] = np.where(np.isfinite(units.energy_mwh_max), units.energy_mwh_max, np.nan)
     start = np.where(units.committable, units.p_mw_min, 0.0)[units.segment_unit]
     end = start + _running_sum(units.segment_unit, units.segment_mw)
+    first_price = np.zeros(units.n)
+    first_price[units.segment_unit[::-1]] = units.segment_eur_per_mwh[::-1]
     return {
         "unit": _build("unit", **columns),
         "unit_cost": _build(
             "unit_cost",
             device=units.id,
-            no_load_eur_per_h=units.no_load_eur_per_h,
+            no_load_eur_per_h=units.minimum_output_eur_per_h
+            - first_price * np.where(units.committable, units.p_mw_min, 0.0),
             shutdown_eur=units.shutdown_eur,
             co2_t_per_mwh=units.co2_t_per_mwh,
             curtailment_eur_per_mwh=units.curtailment_eur_per_mwh,

@@ -193,7 +193,8 @@ def _costs(grid: Grid, count: int) -> FloatArray:
             continue
         start = units.p_mw_min[k] if units.committable[k] else max(0.0, units.p_mw_min[k])
         p = start + np.r_[0.0, np.cumsum(steps)]
-        eur = units.no_load_eur_per_h[k] + prices[0] * start + np.r_[0.0, np.cumsum(steps * prices)]
+        up_to_start = 0.0 if units.committable[k] else prices[0] * start
+        eur = units.minimum_output_eur_per_h[k] + up_to_start + np.r_[0.0, np.cumsum(steps * prices)]
         rows[k, 3] = p.size
         rows[k, 4 : 4 + 2 * p.size : 2], rows[k, 5 : 5 + 2 * p.size : 2] = p, eur
     _, hottest = np.unique(units.start_unit, return_index=True)

@@ -253,6 +253,10 @@ def _units(t: Tables, at: _At, reader: BranchReader) -> Units:
     segment, order = _owned(t, "cost_segment", ids, "segment")
     start, start_order = _owned(t, "start_cost", ids, "off_h_min")
     width = t.real("cost_segment", "p_mw_to") - t.real("cost_segment", "p_mw_from")
+    marginal = t.real("cost_segment", "marginal_eur_per_mwh")[order]
+    first_price = np.zeros(ids.size)
+    first_price[segment[::-1]] = marginal[::-1]
+    up_to_minimum = np.where(flag("committable"), first_price * real("p_mw_min"), 0.0)
     return Units(
         id=ids,
         name=reader.named(ids),
@@ -273,13 +277,13 @@ def _units(t: Tables, at: _At, reader: BranchReader) -> Units:
         min_up_h=t.whole("unit", "min_up_h")[keep],
         min_down_h=t.whole("unit", "min_down_h")[keep],
         energy_mwh_max=np.where(np.isfinite(budget), budget, np.inf),
-        no_load_eur_per_h=price("no_load_eur_per_h"),
+        minimum_output_eur_per_h=price("no_load_eur_per_h") + up_to_minimum,
         shutdown_eur=price("shutdown_eur"),
         co2_t_per_mwh=price("co2_t_per_mwh"),
         curtailment_eur_per_mwh=price("curtailment_eur_per_mwh"),
         segment_unit=segment,
         segment_mw=width[order],
-        segment_eur_per_mwh=t.real("cost_segment", "marginal_eur_per_mwh")[order],
+        segment_eur_per_mwh=marginal,
         start_unit=start,
         start_off_h=t.whole("start_cost", "off_h_min")[start_order],
         start_eur=t.real("start_cost", "cost_eur")[start_order],

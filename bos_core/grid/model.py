@@ -194,7 +194,8 @@ class Units:
     min_down_h: IntArray
     energy_mwh_max: FloatArray
     """Energy budget of the year; inf = none."""
-    no_load_eur_per_h: FloatArray
+    minimum_output_eur_per_h: FloatArray
+    """Cost of running at p_mw_min, of committable units; segments come on top."""
     shutdown_eur: FloatArray
     co2_t_per_mwh: FloatArray
     curtailment_eur_per_mwh: FloatArray

@@ -54,7 +54,7 @@ _UNIT_SUMS = (
     "startup_mw",
     "shutdown_mw",
     "energy_mwh_max",
-    "no_load_eur_per_h",
+    "minimum_output_eur_per_h",
     "shutdown_eur",
 )
 _UNIT_MEANS = ("co2_t_per_mwh", "curtailment_eur_per_mwh")

@@ -234,7 +234,7 @@ def waive_unreachable(
 def production_cost_eur_per_h(
     units: Units, on: BoolArray, p_mw: FloatArray, available_mw: FloatArray
 ) -> FloatArray:
-    """Return the running cost of each unit, (period, unit): no-load, energy, curtailment; no start costs.
+    """Return the running cost of each unit, (period, unit): minimum output, energy above, curtailment; no starts.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def production_cost_eur_per_h(
         units.committable & on, np.minimum(units.p_mw_min, np.minimum(units.p_mw_max, available_mw)), 0.0
     )
     rest = np.where(on, p_mw - base, 0.0)
-    cost = np.where(on & units.committable, units.no_load_eur_per_h, 0.0)
+    cost = np.where(on & units.committable, units.minimum_output_eur_per_h, 0.0)
     order = np.argsort(units.segment_unit, kind="stable")
     count = np.bincount(units.segment_unit, minlength=units.n)
     place = np.cumsum(count) - count

@@ -104,7 +104,7 @@ def _units() -> Units:
         min_up_h=np.array([24, 5, 4, 2, 1, 0, 0, 0, 0]),
         min_down_h=np.array([24, 4, 3, 2, 1, 0, 0, 0, 0]),
         energy_mwh_max=np.full(n, np.inf),
-        no_load_eur_per_h=np.array([1600.0, 2300.0, 1900.0, 2900.0, 800.0, 0.0, 0.0, 0.0, 0.0]),
+        minimum_output_eur_per_h=np.array([1600.0, 2300.0, 1900.0, 2900.0, 800.0, 0.0, 0.0, 0.0, 0.0]),
         shutdown_eur=np.array([0.0, 100.0, 80.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
         co2_t_per_mwh=np.array([0.0, 0.9, 0.9, 0.36, 0.6, 0.0, 0.0, 0.0, 0.0]),
         curtailment_eur_per_mwh=np.where(np.arange(n) > 5, 20.0, 0.0),

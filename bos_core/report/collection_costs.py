@@ -41,10 +41,11 @@ def _kinds(sources: RunSources, reader: ScenarioReader) -> dict[str, FloatArray]
     if available is None:
         available = np.broadcast_to(units.p_mw_max, p.shape)
     running = production_cost_eur_per_h(units, on, p, available).sum(axis=1)
-    no_load = (on * np.where(units.committable, units.no_load_eur_per_h, 0.0)).sum(axis=1)
+    at_minimum = (on * np.where(units.committable, units.minimum_output_eur_per_h, 0.0)).sum(axis=1)
     lost = np.where(units.variable & on, np.minimum(available, units.p_mw_max) - p, 0.0)
     curtailment = (np.maximum(lost, 0.0) * units.curtailment_eur_per_mwh).sum(axis=1)
-    kinds = {"energy": running - no_load - curtailment, "no load": no_load, "curtailment": curtailment}
+    above = running - at_minimum - curtailment
+    kinds = {"minimum output": at_minimum, "energy above": above, "curtailment": curtailment}
     if known is not None:
         kinds["start-up"] = start_costs(units, on)
     shed = sources.series("load.shed_mw", sources.grid.loads.id, reader)

@@ -224,8 +224,9 @@ class Schedule:
         Sent from the from end.
     lmp_eur_per_mwh : (hour, bus)
     cost_eur : mapping of str to (hour,)
-        Costs by kind: ``energy``, ``no load``, ``curtailment``, ``start-up`` and ``shedding`` of the schedule
-        before adjustment, ``adjustment`` = what the adjusted states cost more; their sum is the schedule's cost.
+        Costs by kind: ``minimum output``, ``energy above``, ``curtailment``, ``start-up`` and ``shedding`` of the
+        schedule before adjustment, ``adjustment`` = what the adjusted states cost more; their sum is the
+        schedule's cost.
     co2_t : (hour,)
     """
 

@@ -3,7 +3,7 @@
 Rules that every program follows: those of unit commitment, with the commitment given. `losses_mw` is spread over
 the buses like demand. Shed is decided by bus and shared by demand; loads that are not sheddable are shed last, at
 ten times the price. Steps that the commitment makes impossible have no ramp; `status` counts them.
-`cost_eur` holds no-load, energy and curtailment costs, no start costs.
+`cost_eur` holds the costs of minimum output, of energy above it and of curtailment, no start costs.
 """
 
 from __future__ import annotations

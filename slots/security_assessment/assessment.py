@@ -177,7 +177,7 @@ class Assessor:
         unit, width, price = segments_above(self.grid, bottom, p)
         curtailed = self.curtailed(snapshot)
         return float(
-            (units.no_load_eur_per_h[on & units.committable]).sum()
+            (units.minimum_output_eur_per_h[on & units.committable]).sum()
             + (width * price * on[unit]).sum()
             + curtailed @ units.curtailment_eur_per_mwh
             + self.shed(snapshot).sum() * inputs.shed_eur_per_mwh

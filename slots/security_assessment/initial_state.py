@@ -17,7 +17,7 @@ def full_load_cost(grid: Grid) -> FloatArray:
     """Return each unit's mean cost at full load, EUR/MWh, (unit,)."""
     units = grid.units
     variable = np.bincount(units.segment_unit, units.segment_mw * units.segment_eur_per_mwh, units.n)
-    return (units.no_load_eur_per_h + variable) / np.maximum(units.p_mw_max, 1e-6)
+    return (units.minimum_output_eur_per_h + variable) / np.maximum(units.p_mw_max, 1e-6)
 
 
 def initial_dispatch(

@@ -121,7 +121,7 @@ class RedispatchProgram:
         step, model = self.step, self.model
         units, snapshot = step.assessor.grid.units, step.state.snapshot
         thermal = step.thermal
-        self.on = model.add_columns(thermal.shape, 0.0, 1.0, _EUR * units.no_load_eur_per_h[thermal])
+        self.on = model.add_columns(thermal.shape, 0.0, 1.0, _EUR * units.minimum_output_eur_per_h[thermal])
         owner, width, price = segments_above(step.assessor.grid, step.low, step.high)
         place = np.full(units.n, -1, dtype=np.int64)
         place[thermal] = np.arange(thermal.size)

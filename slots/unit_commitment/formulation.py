@@ -103,8 +103,8 @@ class FreeUnits:
         model, units, h = self.plant.model, self.inputs.grid.units, self.inputs.period_h
         free = self.known == -1
         lower, upper = np.where(free, 0.0, self.known), np.where(free, 1.0, self.known)
-        no_load = units.no_load_eur_per_h[self.unit] * h
-        self.u = model.add_columns(self.shape, lower, upper, no_load, free & self.inputs.integer[self.unit])
+        at_minimum = units.minimum_output_eur_per_h[self.unit] * h
+        self.u = model.add_columns(self.shape, lower, upper, at_minimum, free & self.inputs.integer[self.unit])
         cold = np.zeros(self.unit.size)
         for i, unit in enumerate(self.unit):
             costs = start_classes(units, int(unit))[1]

@@ -78,7 +78,7 @@ def _state_cost(inputs: Inputs, unit: IntArray, prices: Prices) -> FloatArray:
     running = energy[:, :, None] - segments.eur_per_mwh * h + prices.down[:, None, None]
     best = np.maximum(running, prices.up[:, None, None])
     earned = energy * low + (segment_room(segments, high - low) * best).sum(2)
-    return np.asarray(units.no_load_eur_per_h[unit] * h - earned)
+    return np.asarray(units.minimum_output_eur_per_h[unit] * h - earned)
 
 
 def _cheapest(

@@ -125,7 +125,7 @@ def _add_envelopes(plant: Plant, free: IntArray, high_mw: FloatArray) -> IntArra
     room = segment_room(segments, np.maximum(top - low, 0.0))
     ends = np.column_stack([low, low[:, None] + np.cumsum(room, axis=1)])
     cost = np.column_stack([np.zeros(free.size), np.cumsum(room * segments.eur_per_mwh, axis=1)])
-    average = (units.no_load_eur_per_h[free, None] + cost) / np.maximum(ends, _TINY)
+    average = (units.minimum_output_eur_per_h[free, None] + cost) / np.maximum(ends, _TINY)
     best = average.argmin(1)
     end = ends[np.arange(free.size), best]
     first = model.add_columns(high_mw.shape, 0.0, np.minimum(end, high_mw), average.min(1) * h)

@@ -112,7 +112,7 @@ def build(inputs: Inputs) -> pyo.ConcreteModel:
 
 
 def _add_commitment(m: Any, case: _Case) -> None:
-    """Add on, start and stop, minimum times, no-load, start and shutdown costs."""
+    """Add on, start and stop, minimum times, costs of minimum output, starts and shutdowns."""
     units, inputs, c = case.inputs.grid.units, case.inputs, case.committable
     m.on = pyo.Var(case.periods, c, within=pyo.UnitInterval)
     m.start = pyo.Var(case.periods, c, within=pyo.UnitInterval)
@@ -123,7 +123,7 @@ def _add_commitment(m: Any, case: _Case) -> None:
                 m.on[t, i].fix(int(case.known[t, i]))
             elif inputs.integer[i]:
                 m.on[t, i].domain = pyo.Binary
-            m.costs.append(units.no_load_eur_per_h[i] * case.h * m.on[t, i])
+            m.costs.append(units.minimum_output_eur_per_h[i] * case.h * m.on[t, i])
             m.costs.append(units.shutdown_eur[i] * m.stop[t, i])
             if t == 0 and inputs.free_start:
                 m.start[t, i].fix(0)

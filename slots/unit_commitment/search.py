@@ -345,7 +345,7 @@ class Search:
         if self.model.n_column > self._period_costs.n_column:
             self._period_costs = self._split()
         off, running = (self._period_costs.of(solution.x) for solution in solutions)
-        worth = running - off + units.no_load_eur_per_h[free.unit[unit]] * self.inputs.period_h
+        worth = running - off + units.minimum_output_eur_per_h[free.unit[unit]] * self.inputs.period_h
         least = int(free.min_down[unit]), int(free.min_up[unit])
         return best_schedule(self.inputs, int(free.unit[unit]), known, worth, least)
 

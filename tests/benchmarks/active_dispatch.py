@@ -128,7 +128,7 @@ def arrays(inputs: Inputs) -> dict[str, np.ndarray]:
     order = np.argsort(units.segment_unit, kind="stable")
     return {
         "on": inputs.on, "low": low, "high": high, "unit_bus": units.bus, "variable": units.variable,
-        "committable": units.committable, "no_load": units.no_load_eur_per_h,
+        "committable": units.committable, "no_load": units.minimum_output_eur_per_h,
         "curtail": units.curtailment_eur_per_mwh,
         "segment_unit": units.segment_unit[order], "segment_mw": units.segment_mw[order],
         "segment_price": units.segment_eur_per_mwh[order], "load": load, "sheddable": sheddable, "share": share,

@@ -157,8 +157,8 @@ def arrays(inputs: Inputs) -> dict[str, np.ndarray]:
     high = np.minimum(inputs.available_mw, units.p_mw_max)
     names = (
         "committable", "variable", "must_run", "p_mw_min", "ramp_up_mw_per_h", "ramp_down_mw_per_h", "startup_mw",
-        "shutdown_mw", "min_up_h", "min_down_h", "no_load_eur_per_h", "shutdown_eur", "curtailment_eur_per_mwh",
-        "start_unit", "start_off_h", "start_eur",
+        "shutdown_mw", "min_up_h", "min_down_h", "minimum_output_eur_per_h", "shutdown_eur",
+        "curtailment_eur_per_mwh", "start_unit", "start_off_h", "start_eur",
     )  # fmt: skip
     return {
         **{name: getattr(units, name) for name in names},

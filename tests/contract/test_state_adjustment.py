@@ -69,7 +69,7 @@ def small_grid(
         variable=np.zeros(g, bool), committable=np.ones(g, bool), must_run=np.zeros(g, bool),
         ramp_up_mw_per_h=high, ramp_down_mw_per_h=high, startup_mw=high, shutdown_mw=high,
         min_up_h=np.zeros(g, int), min_down_h=np.zeros(g, int), energy_mwh_max=np.full(g, np.inf),
-        no_load_eur_per_h=np.zeros(g), shutdown_eur=np.zeros(g), co2_t_per_mwh=np.zeros(g),
+        minimum_output_eur_per_h=np.zeros(g), shutdown_eur=np.zeros(g), co2_t_per_mwh=np.zeros(g),
         curtailment_eur_per_mwh=np.zeros(g), segment_unit=np.arange(g), segment_mw=high,
         segment_eur_per_mwh=np.array([price for _, _, price in units]), start_unit=whole, start_off_h=whole,
         start_eur=none,

@@ -80,7 +80,9 @@ def pglib_units(hours: int) -> Units:
         min_up_h=values("time_up_minimum").astype(int),
         min_down_h=values("time_down_minimum").astype(int),
         energy_mwh_max=np.full(n, np.inf),
-        no_load_eur_per_h=np.r_[np.array([g["piecewise_production"][0]["cost"] for g in own]), np.zeros(n_other)],
+        minimum_output_eur_per_h=np.r_[
+            np.array([g["piecewise_production"][0]["cost"] for g in own]), np.zeros(n_other)
+        ],
         shutdown_eur=zero,
         co2_t_per_mwh=zero,
         curtailment_eur_per_mwh=zero,

@@ -85,7 +85,7 @@ def build(a: dict[str, np.ndarray]) -> linopy.Model:
 
 
 def constant(a: dict[str, np.ndarray]) -> float:
-    """Return the costs that no decision changes: no-load, and curtailment if all variable infeed were lost."""
+    """Return the costs that no decision changes: minimum output; curtailment if all variable infeed were lost."""
     no_load = (a["on"] & a["committable"]) * a["no_load"]
     lost = np.where(a["variable"] & a["on"], a["high"] * a["curtail"], 0.0)
     return float(no_load.sum() + lost.sum())

@@ -90,7 +90,7 @@ def build(a: dict[str, np.ndarray]) -> linopy.Model:
     m.add_constraints(reserve.sum("unit") + short >= xr.DataArray(a["reserve"], coords=[hour]), name="reserve")
     lost = xr.DataArray(np.where(a["variable"], a["curtailment_eur_per_mwh"], 0.0)[other], coords=[others])
     m.add_objective(
-        energy + (of("no_load_eur_per_h", own) * u).sum() + (of("shutdown_eur", own) * w).sum() + start_cost
+        energy + (of("minimum_output_eur_per_h", own) * u).sum() + (of("shutdown_eur", own) * w).sum() + start_cost
         - (lost * p).sum() + float(a["unserved"]) * (unserved.sum() + surplus.sum())
         + float(a["short"]) * short.sum()
     )  # fmt: skip
