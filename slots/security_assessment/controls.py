@@ -16,7 +16,7 @@ MOVE_EUR = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Injections:
-    """Controls that inject power: variable units, shed loads, storages, HVDC lines, SVGs and shunts.
+    """Controls that inject power: variable units, shed loads, storages, HVDC lines, SVGs, shunts, startable units.
 
     All arrays are (control,); `p_per_unit` and `q_per_unit` are (bus, control), p.u. for one unit (MW, Mvar or
     step) of the control. `kind` tells the groups apart, `element` is the position within its group.
@@ -32,7 +32,7 @@ class Injections:
     q_per_unit: sp.csc_matrix
 
 
-VARIABLE, SHED, STORAGE, HVDC, SVG, SHUNT, FIXED = range(7)
+VARIABLE, SHED, STORAGE, HVDC, SVG, SHUNT, FIXED, STARTABLE = range(8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,7 @@ def injection_controls(assessor: Assessor, state: Assessment) -> Injections:
         _hvdc(grid, snapshot),
         _svg(grid, snapshot),
         _shunt(grid, state),
+        _startable(assessor, state),
     ]
     n, base = grid.network.n_bus, grid.network.base_mva
     first = np.cumsum([0, *(g.element.size for g in groups)])
@@ -185,6 +186,17 @@ def _shunt(grid: Grid, state: Assessment) -> _Group:
     return _Group(SHUNT, chosen, value, low, high, zero, (s.bus[chosen],), (p,), (q,))
 
 
+def _startable(assessor: Assessor, state: Assessment) -> _Group:
+    """Reactive power that units at rest would bring to buses where no device holds the voltage."""
+    units, snapshot = assessor.grid.units, state.snapshot
+    usable = assessor.inputs.unit_in_service & (np.minimum(units.p_mw_max, assessor.inputs.available_mw) > 0)
+    at_rest = units.committable & units.voltage_control & usable & ~snapshot.unit_on
+    chosen = np.flatnonzero(at_rest & ~held_buses(assessor, state)[units.bus])
+    zero, one = np.zeros(chosen.size), np.ones(chosen.size)
+    low, high = np.minimum(units.q_mvar_min[chosen], 0.0), np.maximum(units.q_mvar_max[chosen], 0.0)
+    return _Group(STARTABLE, chosen, zero, low, high, zero, (units.bus[chosen],), (zero,), (one,))
+
+
 def held_buses(assessor: Assessor, state: Assessment) -> BoolArray:
     """Return the buses whose set point a device keeps, the slack included, (bus,) bool."""
     held = state.injections.voltage_control.copy()
@@ -224,6 +236,7 @@ def applied(grid: Grid, snapshot: Snapshot, controls: Injections, value: FloatAr
     return replace(
         snapshot,
         unit_p_mw=unit_p,
+        unit_q_mvar=put(snapshot.unit_q_mvar, STARTABLE),
         load_p_mw=np.where(touched, given.load_p_mw * served, snapshot.load_p_mw),
         load_q_mvar=np.where(touched, given.load_q_mvar * served, snapshot.load_q_mvar),
         storage_p_mw=put(snapshot.storage_p_mw, STORAGE),

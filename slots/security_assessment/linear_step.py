@@ -17,7 +17,7 @@ from bos_core.grid.model import BoolArray, FloatArray, IntArray, Snapshot
 from bos_core.objects.errors import ProgramError
 from slots.highs_session import HighsSession
 from slots.linear_model import INF, LinearModel, Solution
-from slots.security_assessment.controls import SHED, SHUNT, VARIABLE, Injections, applied
+from slots.security_assessment.controls import SHED, SHUNT, STARTABLE, VARIABLE, Injections, applied
 from slots.security_assessment.initial_state import full_load_cost, segments_above
 from slots.security_assessment.linearisation import Cuts, Linearisation
 
@@ -151,6 +151,17 @@ class RedispatchProgram:
         model.add_rows([(self.power, 1.0), (away[0], -1.0), (away[1], 1.0)], given, given, thermal.shape)
         self.was_on = snapshot.unit_on[thermal].astype(np.float64)
         self.rows += [(self.power, self.limits.effects.unit), (self.on, self.limits.effects.commitment)]
+        self._start(place)
+
+    def _start(self, place: IntArray) -> None:
+        """Let units at rest inject reactive power as far as they start; `place` (unit,) is where they stand."""
+        controls, model = self.step.controls, self.model
+        which = np.flatnonzero(controls.kind[self.chosen] == STARTABLE)
+        column = self.chosen[which]
+        on = self.on[place[controls.element[column]]]
+        for sign, bound in ((1.0, controls.upper), (-1.0, controls.lower)):
+            own = [(self.inject[0][which], sign), (self.inject[1][which], -sign), (on, -sign * bound[column])]
+            model.add_rows(own, -INF, 0.0, which.shape)
 
     def _set_points(self) -> None:
         step, settings = self.step, self.step.settings
@@ -373,12 +384,16 @@ class RedispatchProgram:
         def at(bus: IntArray, vm_set: FloatArray) -> FloatArray:
             return np.where(np.isfinite(vm_set), vm[bus], np.nan)
 
+        started = np.zeros(unit_on.size, dtype=np.bool_)
+        started[controls.element[self.chosen[controls.kind[self.chosen] == STARTABLE]]] = True
+        started &= unit_on
+
         return replace(
             moved,
             unit_on=unit_on,
             unit_p_mw=unit_p,
             unit_q_mvar=np.where(unit_on, moved.unit_q_mvar, 0.0),
-            unit_vm_set_pu=at(grid.units.bus, moved.unit_vm_set_pu),
+            unit_vm_set_pu=np.where(started, np.nan, at(grid.units.bus, moved.unit_vm_set_pu)),
             svg_vm_set_pu=at(grid.svgs.bus, moved.svg_vm_set_pu),
             hvdc_vm_from_set_pu=at(grid.hvdc.from_bus, moved.hvdc_vm_from_set_pu),
             hvdc_vm_to_set_pu=at(grid.hvdc.to_bus, moved.hvdc_vm_to_set_pu),
@@ -389,10 +404,11 @@ class RedispatchProgram:
 def _candidates(controls: Injections, effect: sp.csr_matrix, count: int) -> IntArray:
     """Choose the controls that enter the LP.
 
-    Loads and variable units are many: those already shed or curtailed, and for every violated row the `count`
-    of each kind with the largest effect over their whole range. Of the other kinds, all.
+    Loads, variable units and units at rest are many: those already shed or curtailed, and for every violated row
+    the `count` of each kind with the largest effect over their whole range. Of the other kinds, all.
     """
-    many = (controls.kind == SHED) | (controls.kind == VARIABLE)
+    kinds = (SHED, VARIABLE, STARTABLE)
+    many = np.isin(controls.kind, kinds)
     wanted = ~many
     wanted |= (controls.kind == SHED) & (controls.value > 0)
     wanted |= (controls.kind == VARIABLE) & (controls.value < controls.upper - _RUNNING_MW)
@@ -401,7 +417,7 @@ def _candidates(controls: Injections, effect: sp.csr_matrix, count: int) -> IntA
         entry = slice(effect.indptr[row], effect.indptr[row + 1])
         column = effect.indices[entry]
         score = np.abs(effect.data[entry]) * reach[column]
-        for kind in (SHED, VARIABLE):
+        for kind in kinds:
             mine = np.flatnonzero(controls.kind[column] == kind)
             wanted[column[mine[np.argsort(-score[mine], kind="stable")[:count]]]] = True
     return np.flatnonzero(wanted)

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from pydantic import Field
 
-from bos_core.grid.elimination import eliminate
+from bos_core.grid.elimination import elimination_of
 from bos_core.grid.model import FloatArray, IntArray, Snapshot
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.security_assessment.assessment import Assessment, Assessor, Prices
@@ -77,7 +77,7 @@ MANIFEST = ProgramManifest(
 )
 
 _RESTARTS, _RESTART_REACH = 2, 0.3
-"""How often a state that is stuck before it is secure is tried with a wide trust region again."""
+"""How often a state that is stuck before it is secure or sheds no load is tried with a wide trust region again."""
 _PENALTY_SHARE = 0.05
 """A state is stuck when a round takes away less than this share of what its violations count."""
 
@@ -91,7 +91,7 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
         inputs.shed_eur_per_mwh,
         parameters.reactive_eur_per_mvarh,
     )
-    assessor = Assessor(inputs, eliminate(grid.network), prices)
+    assessor = Assessor(inputs, elimination_of(grid.network), prices)
     start = inputs.snapshot
     if not start.unit_on.any():
         start = merit_order_snapshot(
@@ -119,7 +119,8 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
             log.append(state)
             _report(number, assessor, state, region.reach)
         if gain <= worthwhile:
-            if state.secure(inputs.loading_max) or restarts == _RESTARTS:
+            satisfied = state.secure(inputs.loading_max) and not assessor.shed(state.snapshot).any()
+            if satisfied or restarts == _RESTARTS:
                 break
             region.reach, restarts = _RESTART_REACH, restarts + 1
     return _outputs(assessor, log, state.snapshot)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from bos_core.grid.model import Snapshot
 from slots.security_assessment.assessment import Assessment, Assessor
 from slots.security_assessment.controls import held_buses
 from slots.security_assessment.linear_step import Proposal, RedispatchProgram
@@ -79,7 +82,7 @@ class TrustRegion:
         error, last, at_once = np.zeros(step.limits().value.size), np.inf, False
         for attempt in range(1 + _CORRECTIONS):
             proposal = RedispatchProgram(step, self.reach, error, proposal).solve(decided)
-            trial = self.assessor.assess(proposal.snapshot, warm=True)
+            trial = self._solved(proposal.snapshot)
             if trial is None:
                 break
             if self._better(trial, best or state):
@@ -95,6 +98,17 @@ class TrustRegion:
             self._watch_broken(step, monitored, trial)
             error = np.concatenate([error, np.zeros(step.limits().value.size - error.size)])
         return best, at_once
+
+    def _solved(self, snapshot: Snapshot) -> Assessment | None:
+        """Solve a proposal; units that have just started then hold the voltage that their reactive power makes."""
+        assessor = self.assessor
+        trial = assessor.assess(snapshot, warm=True)
+        units = assessor.grid.units
+        free = units.voltage_control & snapshot.unit_on & ~np.isfinite(snapshot.unit_vm_set_pu)
+        if trial is None or not free.any():
+            return trial
+        vm_set = np.where(free, trial.solution.vm_pu[units.bus], snapshot.unit_vm_set_pu)
+        return assessor.assess(replace(trial.snapshot, unit_vm_set_pu=vm_set), warm=True)
 
     def _watch_broken(self, step: Linearisation, monitored: Monitored, trial: Assessment) -> None:
         """Watch what a trial breaks, overloaded branches in later rounds as well."""

@@ -108,6 +108,18 @@ def test_imported_cases_become_secure(program, name):
     assert outputs.round_shed_mw[-1] == pytest.approx(outputs.load_shed_mw.sum())
 
 
+def test_units_start_for_their_reactive_power(program):
+    """The cheapest two units of the case cover its load, but not its reactive power."""
+    given = imported("case14")
+    pair = np.arange(given.grid.units.n) < 2
+    given = replace(given, snapshot=replace(given.snapshot, unit_on=given.snapshot.unit_on & pair))
+    outputs = run(program, given)
+    assert_secure(given, outputs)
+    assert outputs.round_q_violations[0] > 0
+    assert outputs.snapshot.unit_on[~pair].any()
+    assert outputs.load_shed_mw.sum() == 0
+
+
 def test_tight_ratings_are_met_by_moving_power_or_load(program):
     given = six_bus_inputs()
     free = run(program, given)
