@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -110,7 +110,7 @@ def eliminate(network: Network) -> Elimination:
     f, t = network.from_bus.astype(np.int32), network.to_bus.astype(np.int32)
     start, neighbour = _neighbours(n, f, t)
     order, pruned = _prune(start, neighbour)
-    order[pruned:] = _minimum_degree(order[pruned:], start, neighbour)
+    order[pruned:] = order[pruned:][_order_among(order[pruned:], start, neighbour)]
     position = np.empty(n, np.int32)
     position[order] = np.arange(n, dtype=np.int32)
     y_ptr, y_column, y_diagonal = _rows(start, neighbour, order, position)
@@ -142,7 +142,10 @@ def eliminate(network: Network) -> Elimination:
 
 @lru_cache(maxsize=4)
 def elimination_of(network: Network) -> Elimination:
-    """Return `eliminate` of a network; the last ones are kept, as blocks of hours share their network."""
+    """Return `eliminate` of a network; of the last ones it is kept, as the hours of a grid share their network.
+
+    A network is known by being the same object, and no array of it is changed in place, so what is kept holds.
+    """
     return eliminate(network)
 
 
@@ -240,27 +243,25 @@ def _prune(start: Int32Array, neighbour: Int32Array) -> tuple[Int32Array, int]:
     return order, pruned
 
 
-def _minimum_degree(buses: Int32Array, start: Int32Array, neighbour: Int32Array) -> Int32Array:
-    """Return these buses in minimum-degree order of the graph among them, by SuperLU's multiple minimum degree."""
-    m = buses.size
-    if m < 3:
-        return buses
+def _order_among(buses: Int32Array, start: Int32Array, neighbour: Int32Array) -> IntArray:
+    """Return the minimum-degree order of the graph among these buses, as places in them."""
     number = np.full(start.size - 1, -1, np.int32)
-    number[buses] = np.arange(m, dtype=np.int32)
+    number[buses] = np.arange(buses.size, dtype=np.int32)
     row = np.repeat(number, np.diff(start))
     column = number[neighbour]
-    inside = (row >= 0) & (column >= 0)
-    degree = np.bincount(row[inside], minlength=m)
-    graph = sp.csc_matrix((np.full(inside.sum(), -1.0), (row[inside], column[inside])), (m, m))
-    factors = splu(
-        graph + sp.diags(degree + 1.0, format="csc"),
-        permc_spec="MMD_AT_PLUS_A",
-        diag_pivot_thresh=0.0,
-        options={"SymmetricMode": True},
-    )
-    order = np.empty(m, np.int64)
-    order[factors.perm_c] = np.arange(m)
-    return buses[order]
+    inside = (row >= 0) & (column > row)
+    return minimum_degree(buses.size, row[inside], column[inside])
+
+
+def minimum_degree(n_bus: int, from_bus: NDArray[Any], to_bus: NDArray[Any]) -> IntArray:
+    """Return the buses of a graph in an order of little fill, by SuperLU's multiple minimum degree."""
+    if n_bus < 3:
+        return np.arange(n_bus)
+    graph = sp.csc_matrix((np.ones(from_bus.size), (from_bus, to_bus)), shape=(n_bus, n_bus))
+    degree = np.asarray(graph.sum(0)).ravel() + np.asarray(graph.sum(1)).ravel()
+    matrix = sp.csc_matrix(sp.diags(degree + 1.0) - graph - graph.T)
+    factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    return np.argsort(factors.perm_c).astype(np.int64)
 
 
 @nb.njit(cache=True)

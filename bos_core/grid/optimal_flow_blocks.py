@@ -15,10 +15,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numba import njit
-from scipy.sparse.linalg import splu
 
+from bos_core.grid.elimination import minimum_degree
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
 
 BLOCK = 4
@@ -64,7 +63,7 @@ class BlockPattern(NamedTuple):
 
 def block_pattern(n_bus: int, from_bus: IntArray, to_bus: IntArray) -> BlockPattern:
     """Order the buses and find the fill (symbolic factorization)."""
-    order = _minimum_degree(n_bus, from_bus, to_bus)
+    order = minimum_degree(n_bus, from_bus, to_bus)
     rank = np.empty(n_bus, np.int64)
     rank[order] = np.arange(n_bus)
     later: list[set[int]] = [set() for _ in range(n_bus)]
@@ -89,16 +88,6 @@ def block_pattern(n_bus: int, from_bus: IntArray, to_bus: IntArray) -> BlockPatt
         branch_block=np.array([place[a, b] for a, b in zip(low.tolist(), high.tolist(), strict=True)], np.int64),
         branch_flipped=(rank[from_bus] > rank[to_bus]).astype(np.int64),
     )
-
-
-def _minimum_degree(n_bus: int, from_bus: IntArray, to_bus: IntArray) -> IntArray:
-    """Return a minimum-degree order of the bus graph."""
-    ones = np.ones(from_bus.size)
-    graph = sp.csc_matrix((ones, (from_bus, to_bus)), shape=(n_bus, n_bus))
-    degree = np.asarray(graph.sum(0)).ravel() + np.asarray(graph.sum(1)).ravel()
-    matrix = sp.csc_matrix(sp.diags(degree + 1.0) - graph - graph.T)
-    factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    return np.argsort(factor.perm_c).astype(np.int64)
 
 
 @njit(cache=True, error_model="numpy")
@@ -275,38 +264,53 @@ def _row_times_pivot(a: FloatArray, p: int, i: int, own: int) -> tuple[float, fl
     )
 
 
+@njit(cache=True, inline="always")
+def _times(a: FloatArray, p: int, x0: float, x1: float, x2: float, x3: float) -> tuple[float, float, float, float]:
+    """Return block p times a vector."""
+    return (
+        a[p, 0] * x0 + a[p, 1] * x1 + a[p, 2] * x2 + a[p, 3] * x3,
+        a[p, 4] * x0 + a[p, 5] * x1 + a[p, 6] * x2 + a[p, 7] * x3,
+        a[p, 8] * x0 + a[p, 9] * x1 + a[p, 10] * x2 + a[p, 11] * x3,
+        a[p, 12] * x0 + a[p, 13] * x1 + a[p, 14] * x2 + a[p, 15] * x3,
+    )
+
+
+@njit(cache=True, inline="always")
+def _subtract_transposed(
+    a: FloatArray, p: int, x0: float, x1: float, x2: float, x3: float, y: FloatArray, c: int
+) -> None:
+    """Subtract (block p)' times a vector from row c of `y`."""
+    y[c, 0] -= a[p, 0] * x0 + a[p, 4] * x1 + a[p, 8] * x2 + a[p, 12] * x3
+    y[c, 1] -= a[p, 1] * x0 + a[p, 5] * x1 + a[p, 9] * x2 + a[p, 13] * x3
+    y[c, 2] -= a[p, 2] * x0 + a[p, 6] * x1 + a[p, 10] * x2 + a[p, 14] * x3
+    y[c, 3] -= a[p, 3] * x0 + a[p, 7] * x1 + a[p, 11] * x2 + a[p, 15] * x3
+
+
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
 def solve_blocks(pattern: BlockPattern, factor: FloatArray, x: FloatArray) -> None:
     """Solve in place with a factorization; `x` has the shape (bus, 4)."""
     order, first, column, a = pattern.order, pattern.first, pattern.column, factor
     for k in range(order.size):
         b = order[k]
-        x0, x1, x2, x3 = x[b, 0], x[b, 1], x[b, 2], x[b, 3]
-        y0 = a[b, 0] * x0 + a[b, 1] * x1 + a[b, 2] * x2 + a[b, 3] * x3
-        y1 = a[b, 4] * x0 + a[b, 5] * x1 + a[b, 6] * x2 + a[b, 7] * x3
-        y2 = a[b, 8] * x0 + a[b, 9] * x1 + a[b, 10] * x2 + a[b, 11] * x3
-        y3 = a[b, 12] * x0 + a[b, 13] * x1 + a[b, 14] * x2 + a[b, 15] * x3
+        y0, y1, y2, y3 = _times(a, b, x[b, 0], x[b, 1], x[b, 2], x[b, 3])
         x[b, 0], x[b, 1], x[b, 2], x[b, 3] = y0, y1, y2, y3
         for p in range(first[k], first[k + 1]):
-            c = column[p]
-            x[c, 0] -= a[p, 0] * y0 + a[p, 4] * y1 + a[p, 8] * y2 + a[p, 12] * y3
-            x[c, 1] -= a[p, 1] * y0 + a[p, 5] * y1 + a[p, 9] * y2 + a[p, 13] * y3
-            x[c, 2] -= a[p, 2] * y0 + a[p, 6] * y1 + a[p, 10] * y2 + a[p, 14] * y3
-            x[c, 3] -= a[p, 3] * y0 + a[p, 7] * y1 + a[p, 11] * y2 + a[p, 15] * y3
+            _subtract_transposed(a, p, y0, y1, y2, y3, x, column[p])
     for k in range(order.size - 1, -1, -1):
         b = order[k]
         s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
         for p in range(first[k], first[k + 1]):
             c = column[p]
-            x0, x1, x2, x3 = x[c, 0], x[c, 1], x[c, 2], x[c, 3]
-            s0 += a[p, 0] * x0 + a[p, 1] * x1 + a[p, 2] * x2 + a[p, 3] * x3
-            s1 += a[p, 4] * x0 + a[p, 5] * x1 + a[p, 6] * x2 + a[p, 7] * x3
-            s2 += a[p, 8] * x0 + a[p, 9] * x1 + a[p, 10] * x2 + a[p, 11] * x3
-            s3 += a[p, 12] * x0 + a[p, 13] * x1 + a[p, 14] * x2 + a[p, 15] * x3
-        x[b, 0] -= a[b, 0] * s0 + a[b, 1] * s1 + a[b, 2] * s2 + a[b, 3] * s3
-        x[b, 1] -= a[b, 4] * s0 + a[b, 5] * s1 + a[b, 6] * s2 + a[b, 7] * s3
-        x[b, 2] -= a[b, 8] * s0 + a[b, 9] * s1 + a[b, 10] * s2 + a[b, 11] * s3
-        x[b, 3] -= a[b, 12] * s0 + a[b, 13] * s1 + a[b, 14] * s2 + a[b, 15] * s3
+            t0, t1, t2, t3 = _times(a, p, x[c, 0], x[c, 1], x[c, 2], x[c, 3])
+            s0 += t0
+            s1 += t1
+            s2 += t2
+            s3 += t3
+        y0, y1, y2, y3 = _times(a, b, s0, s1, s2, s3)
+        x[b, 0] -= y0
+        x[b, 1] -= y1
+        x[b, 2] -= y2
+        x[b, 3] -= y3
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
@@ -316,21 +320,15 @@ def subtract_product(pattern: BlockPattern, matrix: FloatArray, x: FloatArray, y
     for k in range(order.size):
         b = order[k]
         x0, x1, x2, x3 = x[b, 0], x[b, 1], x[b, 2], x[b, 3]
-        s0 = a[b, 0] * x0 + a[b, 1] * x1 + a[b, 2] * x2 + a[b, 3] * x3
-        s1 = a[b, 4] * x0 + a[b, 5] * x1 + a[b, 6] * x2 + a[b, 7] * x3
-        s2 = a[b, 8] * x0 + a[b, 9] * x1 + a[b, 10] * x2 + a[b, 11] * x3
-        s3 = a[b, 12] * x0 + a[b, 13] * x1 + a[b, 14] * x2 + a[b, 15] * x3
+        s0, s1, s2, s3 = _times(a, b, x0, x1, x2, x3)
         for p in range(first[k], first[k + 1]):
             c = column[p]
-            z0, z1, z2, z3 = x[c, 0], x[c, 1], x[c, 2], x[c, 3]
-            s0 += a[p, 0] * z0 + a[p, 1] * z1 + a[p, 2] * z2 + a[p, 3] * z3
-            s1 += a[p, 4] * z0 + a[p, 5] * z1 + a[p, 6] * z2 + a[p, 7] * z3
-            s2 += a[p, 8] * z0 + a[p, 9] * z1 + a[p, 10] * z2 + a[p, 11] * z3
-            s3 += a[p, 12] * z0 + a[p, 13] * z1 + a[p, 14] * z2 + a[p, 15] * z3
-            y[c, 0] -= a[p, 0] * x0 + a[p, 4] * x1 + a[p, 8] * x2 + a[p, 12] * x3
-            y[c, 1] -= a[p, 1] * x0 + a[p, 5] * x1 + a[p, 9] * x2 + a[p, 13] * x3
-            y[c, 2] -= a[p, 2] * x0 + a[p, 6] * x1 + a[p, 10] * x2 + a[p, 14] * x3
-            y[c, 3] -= a[p, 3] * x0 + a[p, 7] * x1 + a[p, 11] * x2 + a[p, 15] * x3
+            t0, t1, t2, t3 = _times(a, p, x[c, 0], x[c, 1], x[c, 2], x[c, 3])
+            s0 += t0
+            s1 += t1
+            s2 += t2
+            s3 += t3
+            _subtract_transposed(a, p, x0, x1, x2, x3, y, c)
         y[b, 0] -= s0
         y[b, 1] -= s1
         y[b, 2] -= s2
