@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bos_core.grid.elimination import Elimination, Factors, eliminate, factorize
+from bos_core.grid.elimination import Elimination, Factors, elimination_of, factorize
 from bos_core.grid.injections import BusInjections, bus_injections, hvdc_injections, sum_by_bus
 from bos_core.grid.islands import find_cut_offs
 from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot
@@ -162,7 +162,7 @@ def verify_outages(
     kernel : str
         One of `bos_core.grid.n1_kernels.KERNELS`.
     """
-    elimination = eliminate(grid.network)
+    elimination = elimination_of(grid.network)
     hours = states.vm_pu.shape[0]
     contingencies = _contingencies(grid.network, contingency_branch)
     results = [

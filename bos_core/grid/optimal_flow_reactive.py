@@ -16,7 +16,7 @@ import numpy as np
 
 from bos_core.grid import power_flow
 from bos_core.grid.branch_models import tap_turn
-from bos_core.grid.elimination import Elimination, eliminate
+from bos_core.grid.elimination import elimination_of
 from bos_core.grid.injections import UNLIMITED_MVAR, BusInjections, bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
 from bos_core.grid.optimal_flow import (
@@ -118,7 +118,7 @@ class ReactiveDispatch:
 
     def __init__(self, grid: Grid, limits: Limits, options: ReactiveOptions, solver: Solver) -> None:
         self.grid, self.limits, self.options, self.solver = grid, limits, options, solver
-        self.elimination: Elimination = eliminate(grid.network)
+        self.elimination = elimination_of(grid.network)
         self.scale = grid.network.base_mva / FLOW_BASE_MVA
         self.taps = TapTable.of(grid.network)
         self.shunt = np.flatnonzero(grid.shunts.controllable & (grid.shunts.b_step_pu != 0.0))

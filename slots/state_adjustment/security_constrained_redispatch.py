@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from bos_core.grid import power_flow
-from bos_core.grid.elimination import eliminate
+from bos_core.grid.elimination import elimination_of
 from bos_core.grid.injections import bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import FloatArray, IntArray, Snapshot, stack
 from bos_core.grid.n1 import DIVERGED as OUTAGE_DIVERGED
@@ -145,7 +145,7 @@ class _Tools:
 
     def __init__(self, inputs: Inputs, parameters: Parameters) -> None:
         self.inputs, self.parameters, self.grid = inputs, parameters, inputs.grid
-        self.elimination = eliminate(inputs.grid.network)
+        self.elimination = elimination_of(inputs.grid.network)
         self.factors = OutageFactors(inputs.grid.network)
         self.reactive = ReactiveDispatch(
             inputs.grid,
