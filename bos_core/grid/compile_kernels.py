@@ -10,12 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from bos_core.grid.dc import lodf, most_loading, ptdf
+from bos_core.grid.injections import bus_injections
 from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS, ONE_BY_ONE
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import Limits, ReactiveOptions, dispatch_block
-from bos_core.grid.power_flow import solve_hours
+from bos_core.grid.power_flow import branch_flows, solve, solve_hours
+from bos_core.grid.schedule import cheapest_schedule
+from bos_core.grid.sensitivity import Sensitivities
 from bos_core.grid.six_bus import six_bus
 
 
@@ -53,8 +56,11 @@ def main() -> None:
     """Solve the example once with every compiled kernel."""
     grid = six_bus()
     network = grid.network
-    states = example_hour(grid).block()
+    hour = example_hour(grid)
+    states, injections = hour.block(), bus_injections(grid, hour)
     solved = solve_hours(grid, states).states
+    branch_flows(grid, solved)
+    Sensitivities(network, injections, solve(network, injections)).slack_power()
     low, high = np.full(network.n_bus, 0.9), np.full(network.n_bus, 1.1)
     loading = np.ones(network.n_branch)
     for kernel in (KERNELS[0], ONE_BY_ONE):
@@ -63,6 +69,8 @@ def main() -> None:
     factors = lodf(ptdf(network), network)[0]
     most_loading(factors, *loading_of, np.arange(network.n_branch), loading, 2)
     dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
+    one = np.ones(1, np.int64)
+    cheapest_schedule(np.ones((2, 1)), np.full((2, 1), -1), one > 0, one, one, one)
     if not INSTRUCTION_SETS:
         print("note: no C++ compiler was found, so N-1 runs on numba, several times slower; see `bos doctor`")
 
