@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from bos_core.grid.model import FloatArray, IntArray
+from bos_core.grid.n1_cases import CRITERION_TOLERANCE
 from bos_core.report.pair_survey import PairSurvey
 from bos_core.report.run_sources import RunSources, renewed
 from bos_core.report.violations import (
@@ -21,8 +22,6 @@ from bos_core.report.violations import (
     table,
 )
 
-TOLERANCE = 1e-4
-"""Voltages of the base case this far outside their limits, p.u., are rounding of set points."""
 _NO_OUTAGE = -1
 
 
@@ -126,7 +125,7 @@ def _base_voltages(sources: RunSources) -> list[Mapping[str, object]]:
     vm_pu = sources.series("bus.vm_pu", sources.grid.network.bus_id)
     if vm_pu is None:
         return []
-    hour, bus = np.nonzero((vm_pu < low - TOLERANCE) | (vm_pu > high + TOLERANCE))
+    hour, bus = np.nonzero((vm_pu < low - CRITERION_TOLERANCE) | (vm_pu > high + CRITERION_TOLERANCE))
     none = np.full(hour.size, _NO_OUTAGE)
     return _voltages(sources, (hour + sources.start, none, bus, vm_pu[hour, bus]), low, high)
 
