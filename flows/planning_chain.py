@@ -12,7 +12,7 @@ from flows.publication import publish
 from flows.request import PlanRequest, StepName
 from flows.step_flows import STEP_FLOWS, TraceId, Version
 from flows.tagging import tagged
-from flows.task_set import open_task_set
+from flows.task_set import open_task_set, recording_failure
 
 SIMULATION_STEPS: tuple[StepName, ...] = ("unit_commitment", "active_dispatch", "reactive_dispatch")
 
@@ -41,7 +41,7 @@ def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
         *(context.trace_id, label, horizon.start_hour, horizon.stop_hour - 1, context.user, context.trace_id[:8]),
     )
     with tagged(f"trace:{context.trace_id}", f"scenario:{request.scenario}"), task_set_scope(context):
-        try:
+        with recording_failure(workspace.ledger, context.trace_id):
             for name in request.steps():
                 if name in SIMULATION_STEPS[1:] and name != request.from_step:
                     continue
@@ -49,9 +49,6 @@ def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
                     version = annual_simulation(request, context.trace_id, version)
                 else:
                     version = STEP_FLOWS[name](request, context.trace_id, version)
-        except BaseException as error:
-            workspace.ledger.set_task_set_state(context.trace_id, TaskState.FAILED, str(error) or "interrupted")
-            raise
         publish(workspace, context.trace_id)
     workspace.ledger.set_task_set_state(context.trace_id, TaskState.SUCCESS)
     return context.trace_id

@@ -13,7 +13,7 @@ from flows.publication import publish
 from flows.request import PowerFlowRequest
 from flows.step_flows import TraceId, run_step
 from flows.tagging import tagged
-from flows.task_set import open_task_set
+from flows.task_set import open_task_set, recording_failure
 
 
 @flow(
@@ -38,11 +38,8 @@ def power_flow(request: PowerFlowRequest, trace_id: TraceId = "") -> str:
     label = workspace.scenarios.get(version).label
     get_run_logger().info("%s solves the power flow of %s for %s", context.trace_id, label, context.user)
     with tagged(f"trace:{context.trace_id}", f"scenario:{request.scenario}"), task_set_scope(context):
-        try:
+        with recording_failure(workspace.ledger, context.trace_id):
             run_step(STEP, request, context, version)
-        except BaseException as error:
-            workspace.ledger.set_task_set_state(context.trace_id, TaskState.FAILED, str(error) or "interrupted")
-            raise
         publish(workspace, context.trace_id)
     workspace.ledger.set_task_set_state(context.trace_id, TaskState.SUCCESS)
     return context.trace_id

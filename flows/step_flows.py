@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Annotated
 
 from prefect import Flow, flow, get_run_logger, task
@@ -21,7 +22,7 @@ from flows.request import BusinessRequest, PlanRequest, StepName
 from flows.step import Step, StepRun
 from flows.steps import STEPS
 from flows.tagging import tagged
-from flows.task_set import open_task_set
+from flows.task_set import open_task_set, recording_failure
 
 TraceId = Annotated[
     str, Field(title="Trace id", description="Run that the step belongs to; empty = a request of its own.")
@@ -119,14 +120,9 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
     else:
         context, pinned = workspace.ledger.task_set(trace_id).context, version
     source = version or pinned
-    with tagged(f"trace:{context.trace_id}", f"step:{name}"), task_set_scope(context):
-        try:
-            made = run_step(STEPS[name], request, context, source)
-        except BaseException as error:
-            if alone:
-                message = str(error) or "interrupted"
-                workspace.ledger.set_task_set_state(context.trace_id, TaskState.FAILED, message)
-            raise
+    recording = recording_failure(workspace.ledger, context.trace_id) if alone else nullcontext()
+    with tagged(f"trace:{context.trace_id}", f"step:{name}"), task_set_scope(context), recording:
+        made = run_step(STEPS[name], request, context, source)
     if alone:
         workspace.ledger.set_task_set_state(context.trace_id, TaskState.SUCCESS)
     return made

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bos_core.access.workspace import Workspace
+from bos_core.index.ledger import Ledger
 from bos_core.objects.errors import Finding, OptionError, raise_if_any
 from bos_core.objects.task import TaskSetContext, TaskState
 from bos_core.programs import registry
@@ -45,6 +48,16 @@ def open_task_set(
     workspace.ledger.reset_failed(record.trace_id)
     workspace.ledger.set_task_set_state(record.trace_id, TaskState.EXECUTING)
     return record.context, str(record.parameters[PINNED])
+
+
+@contextmanager
+def recording_failure(ledger: Ledger, trace_id: str) -> Iterator[None]:
+    """Put a task set that is broken off, by an error or from outside, into the failed state, with the reason."""
+    try:
+        yield
+    except BaseException as error:
+        ledger.set_task_set_state(trace_id, TaskState.FAILED, str(error) or "interrupted")
+        raise
 
 
 def _check_unchanged(workspace: Workspace, trace_id: str) -> None:
