@@ -76,26 +76,32 @@ def _day(job: Job, hours: slice, known_before: bool) -> tuple[ScheduleHours, Boo
 
 
 def _dispatch(job: Job, data: ScheduleHours, on: BoolArray, on_before: BoolArray, p_before: FloatArray) -> Outputs:
-    storages = data.grid.storages
-    middle = 0.5 * (storages.energy_mwh_min + storages.energy_mwh_max)
-    outputs = job.run(
-        Inputs(
-            grid=data.grid,
-            on=on,
-            load_p_mw=data.load_p_mw,
-            available_mw=data.available_mw,
-            reserve_up_mw=data.reserve_up_mw,
-            reserve_down_mw=data.reserve_down_mw,
-            branch_mw_max=data.branch_mw_max,
-            initial_on=on_before,
-            initial_p_mw=p_before,
-            storage_initial_mwh=middle,
-            storage_final_mwh=middle,
-            losses_mw=data.losses_mw,
-        )
-    )
+    outputs = job.run(dispatch_inputs(data, on, on_before, p_before))
     assert isinstance(outputs, Outputs)
     return outputs
+
+
+def dispatch_inputs(data: ScheduleHours, on: BoolArray, on_before: BoolArray, p_before: FloatArray) -> Inputs:
+    """Return what the slot is given: a commitment (hour, unit), and state and power of the hour before, (unit,).
+
+    Storages begin and end in the middle of their range; a power of NaN in the hour before is unknown.
+    """
+    storages = data.grid.storages
+    middle = 0.5 * (storages.energy_mwh_min + storages.energy_mwh_max)
+    return Inputs(
+        grid=data.grid,
+        on=on,
+        load_p_mw=data.load_p_mw,
+        available_mw=data.available_mw,
+        reserve_up_mw=data.reserve_up_mw,
+        reserve_down_mw=data.reserve_down_mw,
+        branch_mw_max=data.branch_mw_max,
+        initial_on=on_before,
+        initial_p_mw=p_before,
+        storage_initial_mwh=middle,
+        storage_final_mwh=middle,
+        losses_mw=data.losses_mw,
+    )
 
 
 def _tables(data: ScheduleHours, start: int, outputs: Outputs) -> dict[str, pa.Table]:

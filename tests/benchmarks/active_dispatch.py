@@ -14,6 +14,7 @@ from timing import Timing, best_of
 from bos_core.grid.dc import susceptance
 from bos_core.grid.injections import sum_by_bus
 from flows.schedule_inputs import schedule_hours
+from flows.step5b_active_dispatch import dispatch_inputs
 from slots.active_dispatch import angle_formulation, glpk_dispatch, lazy_ptdf
 from slots.active_dispatch.contract import Inputs, Outputs
 
@@ -54,22 +55,7 @@ def _inputs(bench: Bench) -> Inputs:
     data = schedule_hours(reader, day.hours)
     units = data.grid.units
     on = reader.aligned("unit.on", units.id, day.hours).astype(bool)
-    storages = data.grid.storages
-    middle = 0.5 * (storages.energy_mwh_min + storages.energy_mwh_max)
-    return Inputs(
-        grid=data.grid,
-        on=on,
-        load_p_mw=data.load_p_mw,
-        available_mw=data.available_mw,
-        reserve_up_mw=data.reserve_up_mw,
-        reserve_down_mw=data.reserve_down_mw,
-        branch_mw_max=data.branch_mw_max,
-        initial_on=np.zeros(units.n, bool),
-        initial_p_mw=np.full(units.n, np.nan),
-        storage_initial_mwh=middle,
-        storage_final_mwh=middle,
-        losses_mw=data.losses_mw,
-    )
+    return dispatch_inputs(data, on, np.zeros(units.n, bool), np.full(units.n, np.nan))
 
 
 def _plain(inputs: Inputs) -> Inputs:

@@ -76,8 +76,9 @@ def _ours(bench: Bench, case: Case) -> np.ndarray:
     network, injections = case.grid.network, case.injections
 
     def first() -> PowerFlowSolution:
-        start = dc_start(network, injections, case.slack_rad)
-        return solve(network, injections, start, tol=TOLERANCE_PU, enforce_q_limits=False)
+        found = eliminate(network)
+        start = dc_start(network, injections, case.slack_rad, elimination=found)
+        return solve(network, injections, start, tol=TOLERANCE_PU, enforce_q_limits=False, elimination=found)
 
     known = eliminate(network)
 
