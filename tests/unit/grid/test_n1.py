@@ -179,6 +179,19 @@ def test_results_do_not_depend_on_the_other_outages(spur_case: Callable[..., Cas
         np.testing.assert_array_equal(getattr(some, name)[0], getattr(every, name)[0, [8, 3]])
 
 
+@pytest.mark.parametrize("kernel", KERNELS[:-1])
+def test_every_outage_has_the_iterations_and_residual_of_its_own(
+    spur_case: Callable[..., Case], kernel: str
+) -> None:
+    grid, snapshot = spur_case(load=1.2)
+    inputs = inputs_of(grid, snapshot.block())
+    every = batched(inputs, kernel=kernel)
+    for case in range(every.residual_pu.shape[1]):
+        alone = batched(replace(inputs, contingency_branch=np.array([case])), kernel=kernel)
+        for name in ("iterations", "residual_pu"):
+            np.testing.assert_array_equal(getattr(alone, name)[0, 0], getattr(every, name)[0, case])
+
+
 def test_lists_hold_what_is_new_or_worse(spur_case: Callable[..., Case]) -> None:
     grid, snapshot = spur_case(load=1.2)
     outputs = batched(inputs_of(grid, snapshot.block(), loading=0.4, low=1.0))
