@@ -75,12 +75,14 @@ class HighsSession:
 
     def _pivot_definitions(self, first_column: int, first_row: int, matrix: sp.csr_matrix) -> None:
         """Put new free columns that new equality rows define into the basis: they need no simplex step."""
-        basis = self._highs.getBasis()
-        if not basis.valid:
-            return
         model = self.model
         free = np.zeros(model.n_column, bool)
         free[first_column:] = np.isinf(model.lower[first_column:]) & np.isinf(model.upper[first_column:])
+        if not free.any():
+            return
+        basis = self._highs.getBasis()
+        if not basis.valid:
+            return
         equal = model.row_lower[first_row:] == model.row_upper[first_row:]
         marks = sp.csr_matrix((free[matrix.indices].astype(np.int64), matrix.indices, matrix.indptr), matrix.shape)
         definition = np.flatnonzero(equal & (np.asarray(marks.sum(axis=1)).ravel() == 1))

@@ -256,6 +256,11 @@ def most_loading(
     for m in range(n_branch):
         if per_flow[m] == 0.0 or most == 0:
             continue
+        loaded = 0
+        for k in range(n_branch):  # in order, and without a branch in the loop: most rows end here
+            loaded += abs(flow[m] + coupling[m, k] * flow[k]) * per_flow[m] > least[m]
+        if loaded == 0:
+            continue
         for k in range(n_outage):
             loading[k] = abs(flow[m] + coupling[m, outage[k]] * lost[k]) * per_flow[m]
         first, lowest = end, least[m]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba as nb
 import numpy as np
@@ -37,8 +38,9 @@ class CutOffs:
         return self.order[self.first[branch] : self.last[branch]]
 
 
+@lru_cache(maxsize=4)
 def find_cut_offs(network: Network) -> CutOffs:
-    """Find all bridges of a connected network, and what each cuts off (Tarjan 1974)."""
+    """Find all bridges of a connected network, what each cuts off (Tarjan 1974); kept for the last networks."""
     n, m = network.n_bus, network.n_branch
     ends = np.concatenate([network.from_bus, network.to_bus])
     by_bus = np.argsort(ends, kind="stable")

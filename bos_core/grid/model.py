@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -123,6 +124,10 @@ class Network:
 
     def branch_admittances(self) -> tuple[ComplexArray, ComplexArray, ComplexArray, ComplexArray]:
         """Return (yff, yft, ytf, ytt), each of shape (branch,), in p.u."""
+        return self._branch_admittances
+
+    @cached_property
+    def _branch_admittances(self) -> tuple[ComplexArray, ComplexArray, ComplexArray, ComplexArray]:
         series = 1.0 / (self.r_pu + 1j * self.x_pu).astype(np.complex128)
         turn = (self.ratio * np.exp(1j * self.shift_rad)).astype(np.complex128)
         shunt_from = (self.g_from_pu + 1j * self.b_from_pu).astype(np.complex128)

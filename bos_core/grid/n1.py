@@ -109,16 +109,6 @@ class N1Result:
 
 
 @dataclass(frozen=True, eq=False)
-class _Contingencies:
-    """What outages do to the topology in any hour: the cases that cut the network, and the sides without slack."""
-
-    branch: IntArray
-    cutting: IntArray
-    far_side: list[IntArray]
-    loop: BoolArray
-
-
-@dataclass(frozen=True, eq=False)
 class _Split:
     """What the outages of an hour cut off; see `Outages`.
 
@@ -164,10 +154,9 @@ def verify_outages(
     """
     elimination = elimination_of(grid.network)
     hours = states.vm_pu.shape[0]
-    contingencies = _contingencies(grid.network, contingency_branch)
     results = [
         _verify_hour(
-            grid, states.hour(h), contingencies, criteria, elimination, enforce_q_limits,
+            grid, states.hour(h), contingency_branch, criteria, elimination, enforce_q_limits,
             distributed_slack, tol, kernel,
         )
         for h in range(hours)
@@ -191,7 +180,7 @@ class _Hour:
 def _verify_hour(
     grid: Grid,
     snapshot: Snapshot,
-    contingencies: _Contingencies,
+    contingency_branch: IntArray,
     criteria: Criteria,
     elimination: Elimination,
     enforce: bool,
@@ -209,9 +198,9 @@ def _verify_hour(
     _, _, balance, solved = newton_with_limits(
         pattern, g, b, state, control, slack, hour.factors, hour.room, tol, MAX_ITERATIONS, enforce
     )
-    split = _split(grid, contingencies, elimination, injections)
+    split = _split(grid, contingency_branch, elimination, injections)
     lost_load, lost_generation = _lost(grid, snapshot, split)
-    extremes = new_extremes(contingencies.branch.size)
+    extremes = new_extremes(contingency_branch.size)
     if not solved:
         nothing = np.full(network.n_branch, np.nan), np.full(network.n_bus, np.nan)
         empty = new_list(0)
@@ -336,38 +325,32 @@ def _solve_alone(
     )
 
 
-def _contingencies(network: Network, branch: IntArray) -> _Contingencies:
-    cut_offs = find_cut_offs(network)
-    cutting = np.flatnonzero(cut_offs.is_bridge[branch])
-    return _Contingencies(
-        branch.astype(np.int64),
-        cutting,
-        [cut_offs.far_side(int(k)) for k in branch[cutting]],
-        (network.from_bus == network.to_bus)[branch],
-    )
-
-
-def _split(
-    grid: Grid, contingencies: _Contingencies, elimination: Elimination, injections: BusInjections
-) -> _Split:
+def _split(grid: Grid, branch: IntArray, elimination: Elimination, injections: BusInjections) -> _Split:
     """Say what every outage cuts off and which outages must be solved alone."""
-    network, hvdc = grid.network, grid.hvdc
-    cases = contingencies.branch.size
-    dead_buses: list[IntArray] = [np.zeros(0, np.int64)]
-    slack_lost, alone = np.zeros(cases, bool), contingencies.loop.copy()
-    mask = np.zeros(network.n_bus, bool)
-    for case, far in zip(contingencies.cutting, contingencies.far_side, strict=True):
-        slack_lost[case] = 2 * far.size > network.n_bus and bool(injections.voltage_control[far].any())
-        mask[:] = slack_lost[case]
-        mask[far] = ~mask[far]
-        dead_buses.append(np.flatnonzero(mask))
-        stranded = mask[hvdc.from_bus] != mask[hvdc.to_bus]
-        alone[case] |= slack_lost[case] or bool(stranded.any())
-    size = np.zeros(cases, np.int64)
-    size[contingencies.cutting] = [dead.size for dead in dead_buses[1:]]
-    ends, dead_bus = np.cumsum(size), np.concatenate(dead_buses)
-    outages = Outages(contingencies.branch, ends - size, ends, elimination.position[dead_bus], alone)
-    return _Split(outages, np.repeat(np.arange(cases), size), dead_bus, slack_lost)
+    network, hvdc, cut_offs = grid.network, grid.hvdc, find_cut_offs(grid.network)
+    n, order, cases = network.n_bus, cut_offs.order, branch.size
+    first, last = cut_offs.first[branch], cut_offs.last[branch]
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n)
+
+    def is_far(bus: IntArray) -> BoolArray:
+        return (first[:, None] <= place[bus]) & (place[bus] < last[:, None])
+
+    stranded = (is_far(hvdc.from_bus) != is_far(hvdc.to_bus)).any(axis=1)
+    controlled = np.concatenate([[0], np.cumsum(injections.voltage_control[order])])
+    slack_lost = (2 * (last - first) > n) & (controlled[last] > controlled[first])
+    # dead are the buses of a run of the walk, or, where the slack is lost, those of the two runs beside it
+    run_case = np.concatenate([np.arange(cases), np.flatnonzero(slack_lost)])
+    run_first = np.concatenate([np.where(slack_lost, 0, first), last[slack_lost]])
+    run_last = np.concatenate([np.where(slack_lost, first, last), np.full(slack_lost.sum(), n)])
+    run, length = np.repeat(np.arange(run_case.size), run_last - run_first), np.cumsum(run_last - run_first)
+    at = np.arange(run.size) + (run_last - length)[run]
+    case_of_dead, dead_bus = np.divmod(np.sort(run_case[run] * n + order[at]), n)
+    size = np.bincount(case_of_dead, minlength=cases)
+    ends = np.cumsum(size)
+    alone = (network.from_bus == network.to_bus)[branch] | slack_lost | stranded
+    outages = Outages(branch.astype(np.int64), ends - size, ends, elimination.position[dead_bus], alone)
+    return _Split(outages, case_of_dead, dead_bus, slack_lost)
 
 
 def _lost(grid: Grid, snapshot: Snapshot, split: _Split) -> tuple[FloatArray, FloatArray]:
@@ -389,9 +372,7 @@ def _lost(grid: Grid, snapshot: Snapshot, split: _Split) -> tuple[FloatArray, Fl
     for bus, p in zip(buses, powers, strict=True):
         given += sum_by_bus(bus, np.maximum(p, 0.0), n)
         drawn += sum_by_bus(bus, np.maximum(-p, 0.0), n)
-    load, generation = np.zeros(cases), np.zeros(cases)
-    np.add.at(load, split.case_of_dead, drawn[split.dead_bus])
-    np.add.at(generation, split.case_of_dead, given[split.dead_bus])
+    load, generation = (sum_by_bus(split.case_of_dead, power[split.dead_bus], cases) for power in (drawn, given))
     return load, generation
 
 

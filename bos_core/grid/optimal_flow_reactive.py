@@ -130,7 +130,7 @@ class ReactiveDispatch:
         )
         self.twins = Twins.of(grid.network, self.taps, limits.loading_max, options.optimise_taps)
         lead = self.twins.lead
-        self._at: tuple[tuple[bytes, bytes], Network, FloatArray] | None = None
+        self._at: tuple[Network, FloatArray] | None = None
         self.flow = FlowNetwork(
             n_bus=grid.network.n_bus,
             reference=grid.network.slack,
@@ -192,11 +192,10 @@ class ReactiveDispatch:
 
     def _network(self, state: Snapshot) -> tuple[Network, FloatArray]:
         """Return the network at the taps and steps of a state, and the coefficients of its leading branches."""
-        steps = state.tap.tobytes(), state.shunt_step.tobytes()
-        if self._at is None or self._at[0] != steps:
-            network = power_flow.network_at(self.grid, state)
-            self._at = (steps, network, branch_coefficients(network)[self.twins.lead])
-        return self._at[1:]
+        network = power_flow.network_at(self.grid, state)
+        if self._at is None or self._at[0] is not network:
+            self._at = (network, branch_coefficients(network)[self.twins.lead])
+        return self._at
 
     def _together(self, state: Snapshot) -> Snapshot:
         """Return the state with twins at the position of the one that leads them."""

@@ -7,6 +7,7 @@ when it can. The slack's devices take the active balance alone unless participat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numba as nb
 import numpy as np
@@ -16,7 +17,7 @@ from bos_core.grid.assembly import with_state
 from bos_core.grid.dc import susceptance
 from bos_core.grid.elimination import Elimination, eliminate, elimination_of, solve_scalar
 from bos_core.grid.injections import BusInjections, bus_injections, sum_by_bus, update_snapshot
-from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot, stack
+from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Shunts, Snapshot, stack
 from bos_core.grid.newton import (
     FIXED,
     PQ,
@@ -292,11 +293,19 @@ def _solution(
 
 
 def network_at(grid: Grid, snapshot: Snapshot) -> Network:
-    """Return the network at the tap positions and shunt steps of one hour."""
+    """Return the network at the tap positions and shunt steps of one hour; the same object where they stay."""
     network, shunts = grid.network, grid.shunts
     if np.array_equal(snapshot.tap, network.tap) and np.array_equal(snapshot.shunt_step, shunts.step):
         return network
-    return with_state(network, snapshot.tap, snapshot.shunt_step, shunts)
+    tap, shunt_step = (np.asarray(values, np.int64) for values in (snapshot.tap, snapshot.shunt_step))
+    return _network_with(network, shunts, tap.tobytes(), shunt_step.tobytes())
+
+
+@lru_cache(maxsize=4)
+def _network_with(network: Network, shunts: Shunts, tap: bytes, shunt_step: bytes) -> Network:
+    return with_state(
+        network, np.frombuffer(tap, np.int64).copy(), np.frombuffer(shunt_step, np.int64).copy(), shunts
+    )
 
 
 def participation(grid: Grid, snapshot: Snapshot) -> FloatArray:
@@ -355,10 +364,10 @@ def solve_hours(
     p_slack, q_control, q_state = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int8)
     outcome, iterations = np.zeros(shape[0], np.int64), np.zeros(shape[0], np.int64)
     residual, losses = np.zeros(shape[0]), np.zeros(shape[0])
-    networks = _Networks(grid)
     for h in range(shape[0]):
-        weights = participation(grid, states.hour(h)) if distributed_slack else None
-        solver.take(networks.at(states.tap[h], states.shunt_step[h]), block.hour(h), weights)
+        hour = states.hour(h)
+        weights = participation(grid, hour) if distributed_slack else None
+        solver.take(network_at(grid, hour), block.hour(h), weights)
         solution = solver.solve_from(states.vm_pu[h] * np.exp(1j * states.va_rad[h]))
         outcome[h], iterations[h], residual[h] = solution.outcome, solution.iterations, solution.residual_pu
         if solution.outcome == CONVERGED:
@@ -370,21 +379,6 @@ def solve_hours(
         found = stack([(states if outcome[h] != CONVERGED else found).hour(h) for h in range(shape[0])])
     slack_p = p_slack.sum(axis=1) * grid.network.base_mva
     return HourlySolution(found, outcome, iterations, residual, slack_p, losses, q_state)
-
-
-class _Networks:
-    """The network at the taps and shunt steps of an hour, kept while these stay the same."""
-
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-        self.tap, self.shunt_step, self.network = grid.network.tap, grid.shunts.step, grid.network
-
-    def at(self, tap: IntArray, shunt_step: IntArray) -> Network:
-        """Return the network, the same object as before where nothing has moved."""
-        if not (np.array_equal(tap, self.tap) and np.array_equal(shunt_step, self.shunt_step)):
-            self.tap, self.shunt_step = tap, shunt_step
-            self.network = with_state(self.grid.network, tap, shunt_step, self.grid.shunts)
-        return self.network
 
 
 @dataclass(frozen=True, eq=False)
@@ -409,13 +403,9 @@ def branch_flows(grid: Grid, states: Snapshot) -> BranchFlows:
     """Return the flows of every branch in every hour of a block, from its voltages, taps and shunt steps."""
     hours, count = states.vm_pu.shape[0], grid.network.n_branch
     flows = BranchFlows(*(np.empty((hours, count)) for _ in range(5)))
-    networks, admittances = _Networks(grid), grid.network.branch_admittances()
-    network = grid.network
     for h in range(hours):
-        at = networks.at(states.tap[h], states.shunt_step[h])
-        if at is not network:
-            network, admittances = at, at.branch_admittances()
-        yff, yft, ytf, ytt = admittances
+        network = network_at(grid, states.hour(h))
+        yff, yft, ytf, ytt = network.branch_admittances()
         _branch_flows(
             network.from_bus, network.to_bus, yff, yft, ytf, ytt, network.i_max_from_pu, network.i_max_to_pu,
             states.vm_pu[h] * np.exp(1j * states.va_rad[h]), network.base_mva,

@@ -49,15 +49,16 @@ def marginal_prices(
     units = grid.units
     up, down = np.zeros(units.n), np.zeros(units.n)
     level = np.where(units.committable, np.minimum(units.p_mw_min, units.p_mw_max), 0.0)
-    seen = np.zeros(units.n, bool)
-    for segment in np.argsort(units.segment_unit, kind="stable"):
-        unit, price = units.segment_unit[segment], units.segment_eur_per_mwh[segment]
-        if not seen[unit] or p_mw[unit] > level[unit] + 1e-6:
-            down[unit] = price
-        if not seen[unit] or p_mw[unit] >= level[unit] - 1e-6:
-            up[unit] = price
+    order = np.argsort(units.segment_unit, kind="stable")
+    count = np.bincount(units.segment_unit, minlength=units.n)
+    start = np.cumsum(count) - count
+    for k in range(int(count.max(initial=0))):
+        unit = np.flatnonzero(count > k)
+        segment = order[start[unit] + k]
+        price, above = units.segment_eur_per_mwh[segment], p_mw[unit] - level[unit]
+        down[unit] = np.where((k == 0) | (above > 1e-6), price, down[unit])
+        up[unit] = np.where((k == 0) | (above >= -1e-6), price, up[unit])
         level[unit] += units.segment_mw[segment]
-        seen[unit] = True
     down = down - np.where(units.variable, units.curtailment_eur_per_mwh, 0.0)
     dearest, cheapest = float(up.max(initial=0.0)), float(down.min(initial=0.0))
     return Prices(
