@@ -162,7 +162,8 @@ class _Tools:
     def adjust(self, position: int) -> _Hour:
         """Adjust one hour: redispatch, solve, check, until nothing is left or nothing gets better.
 
-        Rounds check the outages that are in question; a full check follows, and once more rounds for what it adds.
+        Rounds check the outages in question, at first those that the caller found to violate something; a full
+        check follows, and once more rounds for what it adds.
         """
         inputs, parameters = self.inputs, self.parameters
         given = inputs.states.hour(position)
@@ -172,34 +173,36 @@ class _Tools:
         if state is None:
             nothing = _Check(Pairs(*_NO_PAIRS), *_NO_PAIRS, np.zeros(0, np.int64))
             return _Hour(given, DIVERGED, 0, residual, nothing_shed, nothing)
-        everything = inputs.contingency_branch
-        given_state = _Hour(state, SECURE, 0, residual, nothing_shed, self._checked(state, everything))
-        best, listed = given_state, self._listed(position)
-        suspects = self._suspects(best, listed)
-        limits = (inputs.vm_pu_min, inputs.vm_pu_max)
-        for _ in range(_PASSES):
+        everything, listed = inputs.contingency_branch, self._listed(position)
+        suspects = self._suspects(position, state)
+        given_state = _Hour(state, SECURE, 0, residual, nothing_shed, self._checked(state, suspects))
+        best, limits = given_state, (inputs.vm_pu_min, inputs.vm_pu_max)
+        for number in range(_PASSES):
             tried = self._redispatched(best, listed, suspects, low, high)
             if tried.check.voltage_bus.size and parameters.improve_voltages:
                 tried, limits = self._with_better_voltages(tried, suspects, low, high, limits)
-            if tried is best:
+            if tried is best and number:
                 break
             best = replace(tried, check=self._checked(tried.state, everything))
             seen, suspects = suspects, np.union1d(suspects, best.check.outages())
             if suspects.size == seen.size:
                 break
-        if self._score(best.check) > self._score(given_state.check):
-            best = given_state
+        if self._score(best.check) > self._score(given_state.check):  # of the suspects alone
+            given_state = replace(given_state, check=self._checked(state, everything))
+            if self._score(best.check) > self._score(given_state.check):
+                best = given_state
         return replace(best, outcome=SECURE if self._score(best.check) == 0.0 else RELAXED)
 
-    def _suspects(self, hour: _Hour, listed: Pairs) -> IntArray:
-        """Return the outages that violate something, or load a branch nearly fully by estimate."""
-        inputs, parameters = self.inputs, self.parameters
+    def _suspects(self, position: int, state: Snapshot) -> IntArray:
+        """Return the outages that the caller listed for an hour, and those that load a branch nearly fully."""
+        inputs = self.inputs
         near = threatened(
-            self.factors, self._base(hour.state), inputs.contingency_branch, inputs.loading_contingency_max,
-            parameters.watched_share, parameters.outages_per_branch,
+            self.factors, self._base(state), inputs.contingency_branch, inputs.loading_contingency_max,
+            self.parameters.watched_share, self.parameters.outages_per_branch,
         )  # fmt: skip
-        named = np.concatenate([listed.outage, near.outage])
-        return np.union1d(named[named != BASE_CASE], hour.check.outages())
+        voltage = inputs.voltage_outage[inputs.voltage_hour == position]
+        named = np.concatenate([self._listed(position).outage, voltage, near.outage])
+        return np.unique(named[named != BASE_CASE])
 
     def _redispatched(
         self, best: _Hour, listed: Pairs, suspects: IntArray, low: FloatArray, high: FloatArray
