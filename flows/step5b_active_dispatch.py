@@ -62,13 +62,17 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
 
 
 def _day(job: Job, hours: slice, known_before: bool) -> tuple[ScheduleHours, BoolArray, BoolArray, FloatArray]:
-    """Return the day's data, its commitment, and the committed plan of the hour before."""
+    """Return the day's data, its commitment, and the committed plan of the hour before.
+
+    Before the first hour of all the commitment is that of the first hour, with unknown output: as in unit
+    commitment, nothing starts there.
+    """
     reader = job.read()
     data = schedule_hours(reader, hours)
     ids = data.grid.units.id
     on = reader.aligned("unit.on", ids, hours).astype(bool)
     if not known_before:
-        return data, on, np.zeros(ids.size, bool), np.full(ids.size, np.nan)
+        return data, on, on[0], np.full(ids.size, np.nan)
     hour = slice(hours.start - 1, hours.start)
     before = reader.aligned("unit.on", ids, hour)[0].astype(bool)
     p_before = np.where(before, reader.aligned("unit.p_mw", ids, hour)[0], 0.0)

@@ -22,7 +22,11 @@ _HU, _HOUR = ("hour", "unit"), ("hour",)
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Commitment is given. `initial_p_mw` is NaN for units whose output before the day is unknown or off."""
+    """Commitment is given.
+
+    `initial_p_mw` is NaN for units that were off before the day or whose output then is unknown; one that was on
+    with unknown output has no ramp into the first hour.
+    """
 
     grid: Grid
     on: Annotated[BoolArray, Array(_HU, "", "commitment", "b")]

@@ -180,6 +180,17 @@ def test_impossible_commitment_is_dispatched_and_named(program: str) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+def test_unknown_output_before_the_day_binds_nothing(program: str) -> None:
+    inputs = day()
+    unknown = replace(inputs, initial_p_mw=np.full(inputs.initial_p_mw.shape, np.nan))
+    off = replace(unknown, initial_on=np.zeros_like(inputs.initial_on))
+    free, starting = (resolve("active_dispatch", program).run(each, {}) for each in (unknown, off))
+    started = np.maximum(GRID.units.startup_mw, GRID.units.p_mw_min)[GRID.units.committable]
+    assert (starting.p_mw[0, GRID.units.committable] <= started + 1e-6).all()
+    assert (free.p_mw[0, GRID.units.committable] > started + 1.0).any()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_answers_repeat_exactly(program: str) -> None:
     again = resolve("active_dispatch", program).run(CASES["congested"], {})
     first = solved(program, "congested")

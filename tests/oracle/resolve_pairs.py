@@ -5,7 +5,9 @@
 Each hour goes to OpenLoadFlow as a file with its set points; its security analysis solves the base case and the
 chosen outages with reactive limits enforced, and gives control back where a voltage asks for it, as BOS does. It
 keeps the slack's part of a network that an outage cuts, BOS the larger part: outages that cut off the slack are
-another question, and only counted.
+another question, and only counted. The exchange format knows a transformer's magnetizing branch at one end only:
+the other end's part is a shunt of its own in the file and stays when the transformer is lost, which moves voltages
+there by some 1e-5 p.u.
 """
 
 from __future__ import annotations
