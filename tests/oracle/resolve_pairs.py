@@ -84,8 +84,8 @@ def _hold_slack(network: Any, grid: Grid, state: Snapshot) -> None:
     if not names:
         names, bus = ["slack"], str(n.bus_id[n.slack])
         network.create_generators(
-            id="slack", voltage_level_id=f"VL {bus}", bus_id=bus, min_p=-1e5, max_p=1e5, target_p=0.0, target_q=0.0,
-            voltage_regulator_on=True, target_v=float(state.vm_pu[n.slack] * n.base_kv[n.slack]),
+            id="slack", voltage_level_id=f"VL {bus}", bus_id=bus, min_p=-1e5, max_p=1e5, target_p=0.0,
+            target_q=0.0, voltage_regulator_on=True, target_v=float(state.vm_pu[n.slack] * n.base_kv[n.slack]),
         )  # fmt: skip
         network.remove_extensions("slackTerminal", [f"VL {bus}"])
         network.create_extensions("slackTerminal", voltage_level_id=f"VL {bus}", element_id="slack")
