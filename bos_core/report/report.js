@@ -164,6 +164,21 @@
     font: { size: 11, color: "--limit" },
   });
 
+  // The area between two hourly curves, one closed shape for each stretch without gaps.
+  const band = (low, high, more) => {
+    const x = [], y = [], known = h => Number.isFinite(low[h]) && Number.isFinite(high[h]);
+    for (let h = 0; h < low.length; h++) {
+      if (!known(h)) continue;
+      const first = h;
+      while (h + 1 < low.length && known(h + 1)) h++;
+      for (let k = first; k <= h; k++) { x.push(date(k)); y.push(low[k]); }
+      for (let k = h; k >= first; k--) { x.push(date(k)); y.push(high[k]); }
+      x.push(null);
+      y.push(null);
+    }
+    return { type: "scatter", mode: "lines", x, y, fill: "toself", line: { width: 0 }, hoverinfo: "skip", showlegend: false, ...more };
+  };
+
   // --- kinds of charts
   const kinds = {
     async figure(figure, spec) {
@@ -243,8 +258,9 @@
         const floor = volts.reduce((a, b) => Math.min(a, b)) - 0.035, ceiling = volts.reduce((a, b) => Math.max(a, b)) + 0.035;
         await draw(curves, [
           curve(loading[i], "highest loading", "--curve", "y", ".1f} %"),
+          band(low[i], high[i], { yaxis: "y2", fillcolor: "--band" }),
           curve(low[i], "lowest voltage", "--curve", "y2", ".4f} p.u."),
-          curve(high[i], "highest voltage", "--curve", "y2", ".4f} p.u.", { fill: "tonexty", fillcolor: "--band" }),
+          curve(high[i], "highest voltage", "--curve", "y2", ".4f} p.u."),
           marks(1, "islanded", "#ddaa33", "triangle-up"), marks(2, "diverged", "#cc3311", "x"),
         ], {
           xaxis: { anchor: "y2", hoverformat: "%a %d %b %Y, %H:%M" },
