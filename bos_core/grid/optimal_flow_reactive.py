@@ -128,6 +128,8 @@ class ReactiveDispatch:
                 np.int64
             )
         )
+        devices = (units.bus[units.voltage_control], svgs.bus, hvdc.from_bus, hvdc.to_bus)
+        self.slack_has_devices = bool(np.isin(grid.network.slack, np.concatenate(devices)))
         self.twins = Twins.of(grid.network, self.taps, limits.loading_max, options.optimise_taps)
         lead = self.twins.lead
         self._at: tuple[Network, FloatArray] | None = None
@@ -286,10 +288,10 @@ class ReactiveDispatch:
         )
 
     def _controlled_range(self, state: Snapshot, injections: BusInjections) -> tuple[FloatArray, FloatArray]:
-        """Reactive range of the devices of each source bus; unlimited at a slack that has none."""
+        """Reactive range of the devices of each source bus; unlimited at a slack to which no device belongs."""
         low, high = injections.q_pu_min.copy(), injections.q_pu_max.copy()
         slack = self.grid.network.slack
-        if low[slack] == high[slack]:
+        if not self.slack_has_devices:
             low[slack], high[slack] = (
                 -UNLIMITED_MVAR / self.grid.network.base_mva,
                 UNLIMITED_MVAR / self.grid.network.base_mva,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bos_core.grid import power_flow
+from bos_core.grid.injections import bus_injections
 from bos_core.grid.model import Grid, Snapshot, stack
 from bos_core.grid.optimal_flow_reactive import TapTable, Twins
 from bos_core.grid.six_bus import six_bus
@@ -120,6 +121,26 @@ def test_answer_is_a_power_flow_solution(program: Program) -> None:
     np.testing.assert_allclose(again.states.vm_pu, outputs.states.vm_pu, atol=1e-8)
     np.testing.assert_allclose(again.states.unit_p_mw, outputs.states.unit_p_mw, atol=1e-4)
     assert again.losses_mw[0] == pytest.approx(outputs.losses_mw[0], abs=1e-4)
+
+
+def test_a_slack_whose_units_rest_gives_no_reactive_power(program: Program) -> None:
+    grid = grid_with_taps()
+    grid = replace(grid, hvdc=replace(grid.hvdc, from_bus=np.array([1])))
+    units, slack = grid.units, grid.network.slack
+    start = state(grid, 0.6)
+    on = start.unit_on & (units.bus != slack)
+    set_point = np.where(on, start.unit_vm_set_pu, np.nan)
+    start = replace(start, unit_on=on, unit_p_mw=np.where(on, start.unit_p_mw, 0.0), unit_vm_set_pu=set_point)
+    outputs = run(program, inputs(grid, start.block()))
+    assert outputs.outcome[0] == OPTIMAL
+    solved = outputs.states.hour(0)
+    network = power_flow.network_at(grid, solved)
+    v = solved.vm_pu * np.exp(1j * solved.va_rad)
+    current = (network.g_shunt_pu + 1j * network.b_shunt_pu) * v
+    for bus, flow in zip((network.from_bus, network.to_bus), network.branch_currents(v), strict=True):
+        np.add.at(current, bus, flow)
+    brought = (v * np.conj(current)).imag[slack] - bus_injections(grid, solved).q_pu[slack]
+    assert brought == pytest.approx(0.0, abs=1e-4)
 
 
 def test_balance_is_spread_by_room_and_reported(program: Program) -> None:
