@@ -20,6 +20,13 @@ Term: TypeAlias = tuple[IntArray, FloatArray | float]
 """Columns and their coefficients; leading axes are the rows' axes, further axes are summed."""
 
 
+def _filled(shape: tuple[int, ...], value: np.ndarray | float, kind: type = float) -> np.ndarray:
+    """Return one value for each place of a shape, flat; as `np.broadcast_to`, and quicker for small blocks."""
+    block = np.empty(shape, kind)
+    block[...] = value
+    return block.ravel()
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """What an optimiser found.
@@ -86,10 +93,10 @@ class LinearModel:
         size = int(np.prod(shape))
         self._columns.append(
             (
-                np.broadcast_to(np.asarray(lower, float), shape).ravel(),
-                np.broadcast_to(np.asarray(upper, float), shape).ravel(),
-                np.broadcast_to(np.asarray(cost, float), shape).ravel(),
-                np.broadcast_to(np.asarray(integer, bool), shape).ravel(),
+                _filled(shape, lower),
+                _filled(shape, upper),
+                _filled(shape, cost),
+                _filled(shape, integer, bool),
             )
         )
         first, self.n_column = self.n_column, self.n_column + size
@@ -108,16 +115,11 @@ class LinearModel:
         rows = np.arange(first, self.n_row).reshape(shape)
         for columns, coefficient in terms:
             place = rows.reshape(shape + (1,) * (columns.ndim - len(shape)))
-            values = np.broadcast_to(np.asarray(coefficient, float), columns.shape).ravel()
+            values = _filled(columns.shape, coefficient)
             keep = values != 0.0
-            entry_rows = np.broadcast_to(place, columns.shape).ravel()
+            entry_rows = _filled(columns.shape, place, int)
             self._entries.append((entry_rows[keep], columns.ravel()[keep], values[keep]))
-        self._row_bounds.append(
-            (
-                np.broadcast_to(np.asarray(lower, float), shape).ravel(),
-                np.broadcast_to(np.asarray(upper, float), shape).ravel(),
-            )
-        )
+        self._row_bounds.append((_filled(shape, lower), _filled(shape, upper)))
         return rows
 
     def add_entries(self, rows: IntArray, columns: IntArray, values: FloatArray) -> None:

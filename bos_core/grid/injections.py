@@ -88,17 +88,15 @@ class _Controllers:
 
 def _controllers(grid: Grid, snapshot: Snapshot) -> _Controllers:
     units, svgs, hvdc = grid.units, grid.svgs, grid.hvdc
-    shape = snapshot.unit_p_mw.shape[:-1]
-
-    def joined(*parts: FloatArray) -> FloatArray:
-        return np.concatenate([np.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], axis=-1)
-
     bus = np.concatenate([units.bus, svgs.bus, hvdc.from_bus, hvdc.to_bus]).astype(np.int64)
-    vm_set = joined(
-        np.where(snapshot.unit_on, snapshot.unit_vm_set_pu, np.nan),
-        snapshot.svg_vm_set_pu,
-        snapshot.hvdc_vm_from_set_pu,
-        snapshot.hvdc_vm_to_set_pu,
+    vm_set = np.concatenate(
+        [
+            np.where(snapshot.unit_on, snapshot.unit_vm_set_pu, np.nan),
+            snapshot.svg_vm_set_pu,
+            snapshot.hvdc_vm_from_set_pu,
+            snapshot.hvdc_vm_to_set_pu,
+        ],
+        axis=-1,
     )
     slack = grid.network.slack
     active = np.isfinite(vm_set)
@@ -113,11 +111,14 @@ def _controllers(grid: Grid, snapshot: Snapshot) -> _Controllers:
         q_mvar_max=np.concatenate(
             [units.q_mvar_max, svgs.q_mvar_max, hvdc.q_from_mvar_max, hvdc.q_to_mvar_max]
         ).clip(-UNLIMITED_MVAR, UNLIMITED_MVAR),
-        q_mvar=joined(
-            np.where(snapshot.unit_on, snapshot.unit_q_mvar, 0.0),
-            snapshot.svg_q_mvar,
-            snapshot.hvdc_q_from_mvar,
-            snapshot.hvdc_q_to_mvar,
+        q_mvar=np.concatenate(
+            [
+                np.where(snapshot.unit_on, snapshot.unit_q_mvar, 0.0),
+                snapshot.svg_q_mvar,
+                snapshot.hvdc_q_from_mvar,
+                snapshot.hvdc_q_to_mvar,
+            ],
+            axis=-1,
         ),
         vm_set_pu=vm_set,
         active=active | (orphan[..., None] & held_by_units),

@@ -32,7 +32,7 @@ class Pairs:
         outage = np.concatenate([self.outage, other.outage])
         branch = np.concatenate([self.branch, other.branch])
         loading = np.concatenate([self.loading, other.loading])
-        _, first = np.unique(np.stack([outage, branch]), axis=1, return_index=True)
+        first = _first_of_each(outage, branch)
         return Pairs(outage[first], branch[first], loading[first])
 
     def chosen(self, which: np.ndarray) -> Pairs:
@@ -49,11 +49,17 @@ class Known:
 
     def joined(self, other: Known) -> Known:
         """Return both; where a pair is in both, the first counts."""
-        keys = np.concatenate([np.stack([k.pairs.outage, k.pairs.branch]) for k in (self, other)], axis=1)
-        loading = np.concatenate([self.pairs.loading, other.pairs.loading])
-        _, first = np.unique(keys, axis=1, return_index=True)
-        pairs = Pairs(keys[0, first], keys[1, first], loading[first])
+        mine, others = self.pairs, other.pairs
+        outage, branch = np.concatenate([mine.outage, others.outage]), np.concatenate([mine.branch, others.branch])
+        first = _first_of_each(outage, branch)
+        pairs = Pairs(outage[first], branch[first], np.concatenate([mine.loading, others.loading])[first])
         return Known(pairs, np.concatenate([self.correction, other.correction])[first])
+
+
+def _first_of_each(outage: IntArray, branch: IntArray) -> IntArray:
+    """Return where each pair comes first, in the order of outages and branches."""
+    places: IntArray = np.unique(outage * (branch.max(initial=0) + 1) + branch, return_index=True)[1]
+    return places
 
 
 @dataclass(frozen=True, eq=False)
