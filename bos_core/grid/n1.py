@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bos_core.grid.elimination import Elimination, Factors, elimination_of, factorize
+from bos_core.grid.elimination import Elimination, Factors, elimination_of
 from bos_core.grid.injections import BusInjections, bus_injections, hvdc_injections, sum_by_bus
 from bos_core.grid.islands import find_cut_offs
 from bos_core.grid.model import BoolArray, ComplexArray, FloatArray, Grid, IntArray, Network, Snapshot
@@ -38,8 +38,7 @@ from bos_core.grid.newton import (
     Control,
     State,
     Workspace,
-    bus_powers,
-    jacobian,
+    advance,
     new_workspace,
     newton_with_limits,
 )
@@ -245,10 +244,7 @@ class _HourCase:
 
     def factorize(self) -> None:
         """Factorize the Jacobian at the base case's voltages."""
-        pattern, room = self.elimination.pattern, self.room
-        bus_powers(pattern, self.g, self.b, self.state.vr, self.state.vi, room.p, room.q)
-        jacobian(pattern, self.g, self.b, self.state, room.p, room.q, room.jacobian)
-        factorize(pattern, room.jacobian, self.factors, room.work)
+        advance(self.elimination.pattern, self.g, self.b, self.state, 0.0, self.factors, self.room)
 
 
 @dataclass
