@@ -9,6 +9,7 @@ import numpy as np
 from bos_core.access.criteria import reserve
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.grid.model import BoolArray, FloatArray, Grid, Snapshot
+from bos_core.grid.power_flow import network_losses_mw
 
 DISPATCH_LOADING_MAX = 0.95
 """Share of a rating that DC schedules may use for active power; the rest is for reactive power and losses."""
@@ -61,16 +62,8 @@ def schedule_hours(reader: ScenarioReader, hours: slice) -> ScheduleHours:
         load_p_mw=load,
         available_mw=available,
         in_service=in_service,
-        losses_mw=_losses(grid, base) * (demand / max(base.load_p_mw.sum(), 1e-9)) ** 2,
+        losses_mw=network_losses_mw(grid, base.block())[0] * (demand / max(base.load_p_mw.sum(), 1e-9)) ** 2,
         reserve_up_mw=wanted.up_mw,
         reserve_down_mw=wanted.down_mw,
         branch_mw_max=DISPATCH_LOADING_MAX * rating,
     )
-
-
-def _losses(grid: Grid, base: Snapshot) -> float:
-    """Return the network losses of a solved snapshot in MW."""
-    v = base.vm_pu * np.exp(1j * base.va_rad)
-    i_from, i_to = grid.network.branch_currents(v)
-    power = v[grid.network.from_bus] * np.conj(i_from) + v[grid.network.to_bus] * np.conj(i_to)
-    return max(float(power.real.sum()) * grid.network.base_mva, 0.0)

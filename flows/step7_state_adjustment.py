@@ -13,6 +13,7 @@ from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.state_series import read_states
 from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Snapshot, stack
+from bos_core.grid.power_flow import network_losses_mw
 from bos_core.grid.schedule import ramp_excess_mw
 from bos_core.objects.task import Task
 from bos_core.programs import registry
@@ -91,7 +92,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     for number in range(1, job.request.adjustment_rounds + 1):
         outputs = _adjust(job, grid, limits, states, (low, high), found)
         verified = _verify_again(job, grid, limits, outputs.states)
-        adjusted.append(_summary(hours, number, outputs, verified))
+        adjusted.append(_summary(grid, hours, number, outputs, verified))
         tables = _result_tables(job, grid, limits, hours, outputs, verified, wanted)
         states = outputs.states
         found = _found(verified, contingencies(grid, job.request), limits)
@@ -214,7 +215,9 @@ def _found(verified: VerificationOutputs, outage: IntArray, limits: Criteria) ->
     }
 
 
-def _summary(hours: IntArray, number: int, outputs: Outputs, verified: VerificationOutputs) -> pa.Table:
+def _summary(
+    grid: Grid, hours: IntArray, number: int, outputs: Outputs, verified: VerificationOutputs
+) -> pa.Table:
     count = hours.size
     return result_table(
         {
@@ -227,6 +230,7 @@ def _summary(hours: IntArray, number: int, outputs: Outputs, verified: Verificat
             "curtailed_mw": outputs.curtailed_mw,
             "shed_mw": outputs.shed_mw.sum(axis=1),
             "cost_eur": outputs.cost_eur,
+            "losses_mw": network_losses_mw(grid, outputs.states),
             "overloads": np.bincount(verified.overload_hour, minlength=count),
             "voltages": np.bincount(verified.voltage_hour, minlength=count),
             "diverged": (verified.outcome == N1_DIVERGED).sum(axis=1),

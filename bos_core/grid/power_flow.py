@@ -414,6 +414,18 @@ def branch_flows(grid: Grid, states: Snapshot) -> BranchFlows:
     return flows
 
 
+def network_losses_mw(grid: Grid, states: Snapshot) -> FloatArray:
+    """Return what branches and shunts take in every hour of a block of solved states, (hour,) in MW."""
+    losses = np.empty(states.vm_pu.shape[0])
+    for h in range(losses.size):
+        network = network_at(grid, states.hour(h))
+        v = states.vm_pu[h] * np.exp(1j * states.va_rad[h])
+        i_from, i_to = network.branch_currents(v)
+        power = v[network.from_bus] @ np.conj(i_from) + v[network.to_bus] @ np.conj(i_to)
+        losses[h] = (power.real + network.g_shunt_pu @ np.abs(v) ** 2) * network.base_mva
+    return losses
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _branch_flows(
     f: IntArray,

@@ -49,7 +49,7 @@ def schedule(sources: RunSources) -> Schedule | None:
         branch_loading_max=sources.limits.loading_max,
         branch_overload_hours_n1=congested_hours(sources),
         load_mw=_total(series("load.p_mw", grid.loads.id)),
-        losses_mw=sources.by_hour(sources.table("reactive_dispatch", "hours"), "losses_mw"),
+        losses_mw=_losses(sources),
         shed_mw=_total(series("load.shed_mw", grid.loads.id)),
         reserve_up_mw=_total(series("unit.reserve_up_mw", units.id)),
         reserve_down_mw=_total(series("unit.reserve_down_mw", units.id)),
@@ -73,6 +73,16 @@ def _devices(sources: RunSources, name: str, ids: StrArray) -> FloatArray | None
 
 def _total(values: FloatArray | None) -> FloatArray | None:
     return None if values is None else values.sum(axis=1)
+
+
+def _losses(sources: RunSources) -> FloatArray | None:
+    """Return the losses of the newest states, (hour,): of adjusted hours those after their last round."""
+    dispatched = sources.by_hour(sources.table("reactive_dispatch", "hours"), "losses_mw")
+    rounds = sources.table("state_adjustment", "summary")
+    if dispatched is None or rounds is None:
+        return dispatched
+    adjusted = sources.by_hour(rounds.sort_by("round"), "losses_mw")
+    return dispatched if adjusted is None else np.where(np.isnan(adjusted), dispatched, adjusted)
 
 
 def _branch_loading(sources: RunSources) -> FloatArray | None:

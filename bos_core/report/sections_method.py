@@ -67,9 +67,13 @@ def arrow_cells(table: pa.Table) -> tuple[Cells, tuple[int, ...]]:
 
 def _header(name: str, unit: str) -> str:
     """Column title: the words of the name, and the unit from the schema or from the end of the name."""
-    words = name.split("_")
+    words, named = name.split("_"), ""
     if len(words) > 1 and words[-1] in _UNIT_ENDINGS:
-        unit = unit or _UNIT_ENDINGS[words.pop()]
+        named = _UNIT_ENDINGS[words.pop()]
+    if len(words) > 2 and words[-1] == "per" and words[-2] in _UNIT_ENDINGS:
+        named = f"{_UNIT_ENDINGS[words[-2]]}/{named}"
+        del words[-2:]
+    unit = unit or named
     title = " ".join("V" if word == "vm" else word for word in words)
     return f"{title[:1].upper()}{title[1:]}" + (f" in {unit}" if unit not in {"", "1"} else "")
 

@@ -14,6 +14,7 @@ import pytest
 from bos_core.api import Bos, Run, connect
 from bos_core.objects.settings import StoreOptions
 from bos_core.objects.task import TaskState
+from bos_core.report.collection_schedule import schedule
 from bos_core.report.collection_violations import verified
 from bos_core.report.pair_survey import survey_pairs
 from bos_core.report.run_sources import RunSources
@@ -95,6 +96,19 @@ def test_the_plan_begins_without_ramps(week: Run) -> None:
     hours = week.table("active_dispatch", "hours")
     assert hours["shed_mw"][0].as_py() == pytest.approx(0.0, abs=1e-6)
     assert hours["reserve_short_mw"][0].as_py() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_energy_of_the_final_schedule_balances(bos: Bos, week: Run) -> None:
+    states = schedule(RunSources(bos.workspace, week.trace_id))
+    assert states is not None
+    assert states.load_mw is not None
+    assert states.losses_mw is not None
+    assert states.shed_mw is not None
+    supply = states.unit_p_mw.sum(axis=1) + np.nansum(states.storage_p_mw, axis=1) + states.shed_mw
+    lines = np.nansum(np.abs(states.hvdc_p_mw), axis=1)
+    left = supply - states.load_mw - states.losses_mw
+    assert (left >= -1e-3 * states.load_mw).all()
+    assert (left <= 1e-3 * states.load_mw + 0.1 * lines).all()
 
 
 def test_the_model_of_step_one_has_no_state(week: Run) -> None:

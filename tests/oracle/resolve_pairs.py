@@ -77,19 +77,17 @@ def compare(workspace: Workspace, trace: str, count: int, seed: int) -> Iterator
 
 
 def _hold_slack(network: Any, grid: Grid, state: Snapshot) -> None:
-    """Take the slack's reactive limits away, as BOS has none there; where no unit runs, put a generator."""
-    n, units = grid.network, grid.units
-    members = np.flatnonzero(state.unit_on & (units.bus == n.slack))
-    names = units.id[members].tolist()
-    if not names:
-        names, bus = ["slack"], str(n.bus_id[n.slack])
-        network.create_generators(
-            id="slack", voltage_level_id=f"VL {bus}", bus_id=bus, min_p=-1e5, max_p=1e5, target_p=0.0,
-            target_q=0.0, voltage_regulator_on=True, target_v=float(state.vm_pu[n.slack] * n.base_kv[n.slack]),
-        )  # fmt: skip
-        network.remove_extensions("slackTerminal", [f"VL {bus}"])
-        network.create_extensions("slackTerminal", voltage_level_id=f"VL {bus}", element_id="slack")
-    network.create_minmax_reactive_limits(id=names, min_q=[-1e5] * len(names), max_q=[1e5] * len(names))
+    """Put a generator without limits at the slack: BOS holds its voltage whatever its own units do."""
+    n = grid.network
+    bus = str(n.bus_id[n.slack])
+    level = f"VL {bus}"
+    network.create_generators(
+        id="slack", voltage_level_id=level, bus_id=bus, min_p=-1e5, max_p=1e5, target_p=0.0, target_q=0.0,
+        voltage_regulator_on=True, target_v=float(state.vm_pu[n.slack] * n.base_kv[n.slack]),
+    )  # fmt: skip
+    network.create_minmax_reactive_limits(id="slack", min_q=-1e5, max_q=1e5)
+    network.remove_extensions("slackTerminal", [level])
+    network.create_extensions("slackTerminal", voltage_level_id=level, element_id="slack")
 
 
 def _parameters(grid: Grid) -> lf.Parameters:
