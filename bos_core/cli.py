@@ -178,7 +178,10 @@ def run(
     ] = "",
     hours: Annotated[
         int | None,
-        typer.Option(help="Hours; 8760 is the year. Default: 168; of power-flow, all that the scenario holds."),
+        typer.Option(
+            help="Hours; 8760 is the year. Default: 168; all that the scenario holds, of power-flow and of steps "
+            "after unit commitment."
+        ),
     ] = None,
     start: Annotated[str, typer.Option(help="First hour of the year: number, or date like 01-18.")] = "",
     from_step: Annotated[str, typer.Option(help="First step; earlier ones are taken from the scenario.")] = "",

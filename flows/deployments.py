@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from bos_core.access.workspace import Workspace
 from bos_core.objects.ontology import HOURS_PER_YEAR
 from flows.forms import Choices, form, step_before
+from flows.planned_hours import needs_plan
 from flows.planning_chain import planning_chain
 from flows.power_flow import power_flow
 from flows.request import StepName
@@ -100,7 +101,7 @@ def deployments() -> Iterator[Deployment]:
         before = step_before(name)
         start = f"a version that the step {before} made" if before else "the scenario that you choose"
         text = f"{flow.description} One step of the planning chain by itself, from {start}."
-        yield Deployment(flow, "default", text, WEEK_HOURS, single=name)
+        yield Deployment(flow, "default", text, None if needs_plan(name) else WEEK_HOURS, single=name)
 
 
 def register(workspace: Workspace) -> list[str]:

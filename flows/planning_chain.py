@@ -8,6 +8,7 @@ from bos_core.access.workspace import Workspace
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState, task_set_scope
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
+from flows.planned_hours import with_planned_hours
 from flows.publication import publish
 from flows.request import PlanRequest, StepName
 from flows.step_flows import STEP_FLOWS, TraceId, Version
@@ -34,6 +35,7 @@ def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
         Trace id of the run.
     """
     workspace = Workspace.open(Settings.load())
+    request = with_planned_hours(workspace, request, trace_id)
     context, version = open_task_set(workspace, request, trace_id, "planning-chain")
     label, horizon = workspace.scenarios.get(version).label, request.horizon
     get_run_logger().info(

@@ -17,6 +17,7 @@ from bos_core.objects.task import Receipt, TaskSetContext, TaskState, task_set_s
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner, WorkOrder, governed_map
 from flows.backfill import write_back
 from flows.execution import execute
+from flows.planned_hours import with_planned_hours
 from flows.progress import StepProgress
 from flows.request import BusinessRequest, PlanRequest, StepName
 from flows.step import Step, StepRun
@@ -116,6 +117,7 @@ def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> s
     alone = not (trace_id and version)
     if alone:
         request = request.model_copy(update={"from_step": name, "to_step": name})
+        request = with_planned_hours(workspace, request, trace_id)
         context, pinned = open_task_set(workspace, request, trace_id, name.replace("_", "-"))
     else:
         context, pinned = workspace.ledger.task_set(trace_id).context, version
