@@ -50,6 +50,7 @@ class HighsSession:
         for name, value in options.items():
             self._highs.setOptionValue(name, value)
         self._time_limit_s = time_limit_s
+        self._integral = False
 
     def _send_new(self) -> None:
         model, highs = self.model, self._highs
@@ -103,13 +104,15 @@ class HighsSession:
             self._highs.changeColsBounds(columns.size, columns.astype(np.int32), lower, upper)
 
     def _set_integrality(self, wanted: bool) -> None:
+        self._integral = wanted
         integer = np.flatnonzero(self.model.integer).astype(np.int32)
         kind = highspy.HighsVarType.kInteger if wanted else highspy.HighsVarType.kContinuous
         if integer.size:
             self._highs.changeColsIntegrality(integer.size, integer, np.full(integer.size, kind))
 
     def _run(self) -> str:
-        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + self._time_limit_s)
+        limit = self._highs.getRunTime() + self._time_limit_s
+        self._highs.setOptionValue("time_limit", limit)
         self._highs.run()
         status = self._highs.getModelStatus()
         for option, value, usual in _OTHER_WAYS:
@@ -123,7 +126,11 @@ class HighsSession:
         if status in {highspy.HighsModelStatus.kSolveError, highspy.HighsModelStatus.kModelError}:
             said = self._highs.modelStatusToString(status)
             raise ProgramError(f"HiGHS failed with {said!r}; try the GLPK program")
-        self.timed_out |= status == highspy.HighsModelStatus.kTimeLimit
+        late = status in _NO_VERDICT and self._highs.getRunTime() >= limit
+        if late or status == highspy.HighsModelStatus.kTimeLimit:
+            self.timed_out = True
+            if not self._integral:
+                self._highs.clearSolver()  # an unfinished basis is a worse start than none
         return _STATUS.get(status, "feasible")
 
     def solve_relaxation(self) -> Solution:

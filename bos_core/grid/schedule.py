@@ -265,41 +265,125 @@ def production_cost_eur_per_h(
 
 
 @njit(cache=True)
-def _cheapest(price: FloatArray, known: IntArray, on: bool, lasted: int, min_up: int, min_down: int) -> BoolArray:
-    """Dynamic programme over (off or on, periods in that state); minimum times count in periods."""
-    n = price.size
-    size = max(min_up, min_down)
-    least = np.array([min_down, min_up])
-    cost = np.full((2, size + 1), np.inf)
-    came = np.full((n, 2, size + 1), -1, np.int64)
+def _costs_after(own: FloatArray, change: FloatArray) -> FloatArray:
+    """Return the least cost of what follows each (period, off or on, periods in that state).
+
+    `own` (period, 2) is what a period costs; `change` (2, age) what leaving a state after that time costs.
+    """
+    n, size = own.shape[0], change.shape[1] - 1
+    after = np.zeros((n, 2, size + 1))
+    for t in range(n - 2, -1, -1):
+        for s in range(2):
+            leave = own[t + 1, 1 - s] + after[t + 1, 1 - s, 1]
+            for k in range(1, size + 1):
+                stay = own[t + 1, s] + after[t + 1, s, min(k + 1, size)]
+                after[t, s, k] = min(stay, change[s, k] + leave)
+    return after
+
+
+@njit(cache=True)
+def _costs_before(own: FloatArray, change: FloatArray, state: int, lasted: int) -> FloatArray:
+    """Return the least cost up to and with each (period, off or on, periods in that state)."""
+    n, size = own.shape[0], change.shape[1] - 1
+    before = np.full((n, 2, size + 1), np.inf)
     if lasted > 0:
-        cost[int(on), min(lasted, least[int(on)])] = 0.0
+        age = min(lasted, size)
+        before[0, state, min(age + 1, size)] = own[0, state]
+        before[0, 1 - state, 1] = change[state, age] + own[0, 1 - state]
     else:
-        cost[0, least[0]] = cost[1, least[1]] = 0.0
-    for t in range(n):
-        after = np.full((2, size + 1), np.inf)
-        for state in range(2):
-            for k in range(1, least[state] + 1):
-                if cost[state, k] == np.inf:
-                    continue
-                for target in range(2):
-                    if (known[t] >= 0 and known[t] != target) or (target != state and k < least[state]):
-                        continue
-                    place = min(k + 1, least[state]) if target == state else 1
-                    value = cost[state, k] + (price[t] if target == 1 else 0.0)
-                    if value < after[target, place]:
-                        after[target, place] = value
-                        came[t, target, place] = state * (size + 1) + k
-        cost = after
-    path = np.zeros(n, np.bool_)
-    best = int(np.argmin(cost.ravel()))
-    if cost.ravel()[best] == np.inf:
-        return path[:0]
-    for t in range(n - 1, -1, -1):
-        state = best // (size + 1)
-        path[t] = state == 1
-        best = came[t, state, best % (size + 1)]
-    return path
+        before[0, :, size] = own[0]
+    for t in range(1, n):
+        for s in range(2):
+            for k in range(1, size + 1):
+                value, older = before[t - 1, s, k], min(k + 1, size)
+                before[t, s, older] = min(before[t, s, older], value + own[t, s])
+                before[t, 1 - s, 1] = min(before[t, 1 - s, 1], value + change[s, k] + own[t, 1 - s])
+    return before
+
+
+@njit(cache=True)
+def _follow(own: FloatArray, change: FloatArray, after: FloatArray, state: int, age: int) -> BoolArray:
+    """Return a schedule of least cost from (state, age) in the first period on, (period,)."""
+    n, size = own.shape[0], change.shape[1] - 1
+    on = np.zeros(n, np.bool_)
+    on[0] = state == 1
+    for t in range(1, n):
+        older = min(age + 1, size)
+        leave = change[state, age] + own[t, 1 - state] + after[t, 1 - state, 1]
+        if leave < own[t, state] + after[t, state, older]:
+            state, age = 1 - state, 1
+        else:
+            age = older
+        on[t] = state == 1
+    return on
+
+
+@dataclass(frozen=True, eq=False)
+class ScheduleCosts:
+    """What schedules cost at least.
+
+    Attributes
+    ----------
+    through_eur : (period, state, unit)
+        Least cost of a schedule that is off (0) or on (1) in a period; inf where none keeps the minimum times.
+    on : (period, unit)
+        A schedule of least cost; meaningless where there is none.
+    """
+
+    through_eur: FloatArray
+    on: BoolArray
+
+    @property
+    def least_eur(self) -> FloatArray:
+        """Cost of the cheapest schedule, (unit,); inf if none keeps the minimum times."""
+        return np.asarray(self.through_eur[0].min(0))
+
+
+def schedule_costs(
+    on_eur: FloatArray,
+    known: IntArray,
+    start_eur: FloatArray,
+    stop_eur: FloatArray,
+    initial_on: BoolArray,
+    initial_periods: IntArray,
+    min_up: IntArray,
+    min_down: IntArray,
+) -> ScheduleCosts:
+    """Return exactly what unit schedules that keep all minimum times cost at least.
+
+    Parameters
+    ----------
+    on_eur : (period, unit)
+        What it costs to be on; negative where being on is wanted.
+    known : (period, unit)
+        1 on, 0 off, -1 free.
+    start_eur : (age, unit)
+        Cost of a start after `age` periods off; the last one holds for longer times.
+    stop_eur : (unit,)
+    initial_on : (unit,)
+    initial_periods : (unit,)
+        Periods already in that state; 0 = no history: the first state costs nothing and may end at any time.
+    min_up, min_down : (unit,)
+        In periods, at least 1.
+    """
+    n_period, n = on_eur.shape
+    through, on = np.zeros((n_period, 2, n)), np.zeros((n_period, n), bool)
+    size = max(start_eur.shape[0] - 1, int(min_up.max(initial=1)), int(min_down.max(initial=1)))
+    age = np.arange(size + 1)
+    start = start_eur[np.minimum(age, start_eur.shape[0] - 1)]
+    for i in range(n):
+        change = np.stack([start[:, i], np.full(size + 1, stop_eur[i])])
+        change[0, age < min_down[i]] = change[1, age < min_up[i]] = np.inf
+        own = np.stack(
+            [np.where(known[:, i] == 1, np.inf, 0.0), np.where(known[:, i] == 0, np.inf, on_eur[:, i])], 1
+        )
+        before = _costs_before(own, change, int(initial_on[i]), int(initial_periods[i]))
+        after = _costs_after(own, change)
+        total = before + after
+        through[:, :, i] = total.min(2)
+        state, first_age = divmod(int(np.argmin(total[0])), size + 1)
+        on[:, i] = _follow(own, change, after, state, first_age)
+    return ScheduleCosts(through, on)
 
 
 def cheapest_schedule(
@@ -329,17 +413,10 @@ def cheapest_schedule(
     ValueError
         A unit's known periods contradict its minimum times.
     """
-    found = np.zeros(price.shape, bool)
-    for i in range(price.shape[1]):
-        path = _cheapest(
-            np.ascontiguousarray(price[:, i]),
-            np.ascontiguousarray(known[:, i]),
-            bool(initial_on[i]),
-            int(initial_periods[i]),
-            int(min_up[i]),
-            int(min_down[i]),
-        )
-        if path.size != price.shape[0]:
-            raise ValueError(f"unit {i}: the known commitment contradicts its minimum times")
-        found[:, i] = path
-    return found
+    n = price.shape[1]
+    free = np.zeros((1, n)), np.zeros(n)
+    found = schedule_costs(price, known, *free, initial_on, initial_periods, min_up, min_down)
+    wrong = np.flatnonzero(np.isinf(found.least_eur))
+    if wrong.size:
+        raise ValueError(f"unit {wrong[0]}: the known commitment contradicts its minimum times")
+    return found.on

@@ -36,17 +36,20 @@ class Outline:
         Use of the range that an undecided unit runs through first, 0 to 1; NaN for other units.
     factors : (branch, bus)
         From `recentred_ptdf`.
+    bound_eur : float
+        Cost of the dispatch: no commitment costs less. -inf where unknown.
     """
 
     price_eur_per_mwh: FloatArray
     limits: BoolArray
     used: FloatArray
     factors: FloatArray
+    bound_eur: float
 
     def part(self, first: int, stop: int) -> Outline:
         """Return the outline of some periods."""
         span = slice(first, stop)
-        return Outline(self.price_eur_per_mwh[span], self.limits[span], self.used[span], self.factors)
+        return Outline(self.price_eur_per_mwh[span], self.limits[span], self.used[span], self.factors, -INF)
 
 
 def outline(
@@ -107,11 +110,13 @@ def outline(
             break
         solution = session.solve_relaxation()
     if not solution.found:
+        if session.timed_out:
+            raise ProgramError("the time limit ends even the dispatch without commitment; give more time_limit_s")
         raise ProgramError(f"the dispatch without commitment is {solution.status}; keep this input and report it")
     price = solution.row_dual[balance][:, None] / h + limits.congestion_eur_per_mwh(solution.row_dual, h)
     used = np.full(known.shape, np.nan)
     used[:, free] = solution.x[first] / np.maximum(model.upper[first], _TINY)
-    return Outline(price, limits.generated, used, limits.factors)
+    return Outline(price, limits.generated, used, limits.factors, solution.bound)
 
 
 def _add_envelopes(plant: Plant, free: IntArray, high_mw: FloatArray) -> IntArray:

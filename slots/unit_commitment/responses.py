@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bos_core.grid.model import BoolArray, FloatArray, IntArray
+from bos_core.grid.model import FloatArray, IntArray
 from slots.linear_model import LinearModel
-from slots.unit_commitment.contract import FREE, Inputs
-from slots.unit_commitment.start_costs import start_classes
 
 _STEPS = 3
 """Steps from the balance over rows and columns: output, injection of a bus, slack of a branch limit."""
@@ -58,59 +56,3 @@ def _spread(known: IntArray, unknown: IntArray, source: IntArray, target: IntArr
     """Give each target without a period the first one among its neighbours."""
     new = unknown[target] == none
     np.minimum.at(unknown, target[new], known[source[new]])
-
-
-def best_schedule(
-    inputs: Inputs, unit: int, known: IntArray, on_eur: FloatArray, least: tuple[int, int]
-) -> BoolArray | None:
-    """Return the commitment of a unit that costs least, (period,); None if no schedule keeps the minimum times.
-
-    Parameters
-    ----------
-    known : (period,)
-        1 on, 0 off, -1 free.
-    on_eur : (period,)
-        What it costs to be on, besides starts and stops.
-    least : (int, int)
-        Minimum times off and on, in periods.
-    """
-    h, n_period = inputs.period_h, known.size
-    hours, eur = start_classes(inputs.grid.units, unit)
-    size = max(*least, (-(-int(hours[-1]) // h) if hours.size else 0) + 1)
-    lasted = np.arange(size + 1)
-    start = np.zeros(size + 1)
-    if eur.size:
-        start = eur[np.maximum(np.searchsorted(hours, lasted * h, side="right") - 1, 0)]
-    change = np.stack([start, np.full(size + 1, inputs.grid.units.shutdown_eur[unit])])
-    change[lasted[None, :] < np.array(least)[:, None]] = np.inf
-    value = np.full((2, size + 1), np.inf)
-    if inputs.free_start:
-        value[:, size] = 0.0
-    else:
-        before = min(max(-(-abs(int(inputs.initial_h[unit])) // h), 1), size)
-        value[int(inputs.initial_on[unit]), before] = 0.0
-    came = np.zeros((n_period, 2, size + 1), np.int64)
-    for t in range(n_period):
-        after = np.full_like(value, np.inf)
-        after[:, 2:] = value[:, 1:-1]
-        came[t] = lasted - 1 + np.array([[0], [size + 1]])
-        longer = value[:, size] < after[:, size]
-        after[longer, size] = value[longer, size]
-        came[t, longer, size] += 1
-        if t or not inputs.free_start:
-            leave = value + change
-            best = leave.argmin(1)
-            after[:, 1] = leave[(1, 0), best[::-1]]
-            came[t, :, 1] = best[::-1] + np.array([size + 1, 0])
-        after[1] += on_eur[t]
-        if known[t] != FREE:
-            after[1 - known[t]] = np.inf
-        value = after
-    state = int(np.argmin(value))
-    if not np.isfinite(value.ravel()[state]):
-        return None
-    on = np.zeros(n_period, bool)
-    for t in range(n_period - 1, -1, -1):
-        on[t] = state > size
-        state = int(came[t].ravel()[state])
-    return on

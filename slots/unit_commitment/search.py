@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,18 +33,24 @@ from slots.unit_commitment.holding import holders, regret_eur
 from slots.unit_commitment.horizon import Horizon, relative_gap
 from slots.unit_commitment.outline import Outline, outline
 from slots.unit_commitment.prescribed import prescribed, validate
-from slots.unit_commitment.responses import PeriodCosts, best_schedule
+from slots.unit_commitment.responses import PeriodCosts
 from slots.unit_commitment.switches import SwitchRules, best_switches
+from slots.unit_commitment.unit_schedules import unit_schedules
 
 log = logging.getLogger(__name__)
-HOLD_EUR = 300.0
-"""A unit is held if every other schedule costs at least this much more."""
+TIMED_OUT = "a solve reached its time limit"
+HOLD_EUR_PER_H = 8.0
+"""A unit is held at first if every other schedule costs at least this much more, per hour of the horizon."""
+LEAVE_OUT_EUR_PER_H = 110.0
+"""A held unit has no columns at all if every other schedule costs at least this much more."""
 REGRET_SHARE = 0.1
 """Share of the gap that is good enough that held units may take off the bound."""
 WHOLE = 1e-6
 """A relaxed binary this near to 0 or 1 counts as decided."""
 ROUND_UP = 0.7
 """Relaxed value from which being on is nearer than being off: too much on is harder to mend than too little."""
+ROUGH_UP = 0.1
+"""The same for the use of a unit in a dispatch without commitment, where nobody betters the answer."""
 DIVE_UP, DIVE_DOWN = 0.6, 0.1
 """Relaxed values from which a dive rounds up, and to which it rounds down."""
 DIVE_SHARE = 0.25
@@ -131,8 +137,11 @@ class Search:
     ) -> None:
         self.inputs, self.limits, self._open_session = inputs, limits, open_session
         self._known = prescribed(inputs)
+        self._timed_out = False
         self.outline = known_outline or limits.outline(inputs, open_session)
-        self._build(holders(inputs, self._known, self.outline, HOLD_EUR), self.outline.limits)
+        self._hours = inputs.load_p_mw.shape[0] * inputs.period_h
+        left_out = holders(inputs, self._known, self.outline, LEAVE_OUT_EUR_PER_H * self._hours)
+        self._build(left_out, self.outline.limits)
 
     def _build(self, held: IntArray, wanted: BoolArray) -> None:
         """Build the model with the commitment of `held` (period, unit) and branch limits that likely matter."""
@@ -145,17 +154,23 @@ class Search:
 
     def run(self) -> Outputs:
         """Search and translate the best commitment."""
-        return self._outputs(self._decide(*self._relax()), "")
+        relaxed, bound = self._relax()
+        return self._outputs(self._decide(relaxed, bound), "") if relaxed.found else self._decide_roughly(bound)
 
     def relaxation_bound(self) -> float:
         """Return what the relaxation proves: no commitment costs less."""
         return self._relax()[1]
 
+    @property
+    def timed_out(self) -> bool:
+        """Whether any solve was ended by its time limit."""
+        return self._timed_out or self.session.timed_out
+
     def dispatch(self, bound: float, note: str) -> Outputs:
         """Dispatch a horizon without binary decisions and translate it; `bound` is known to hold."""
         best = self._dispatch(np.zeros(0), bound)
         if best is None:
-            raise ProgramError("the known commitment has no dispatch; keep this input and report it")
+            raise self._failure("the known commitment has no dispatch")
         return self._outputs(best, note)
 
     def _outputs(self, best: _Best, note: str) -> Outputs:
@@ -163,35 +178,71 @@ class Search:
             "optimal" if best.gap <= self.limits.gap else f"gap {best.gap:.2%} instead of {self.limits.gap:.2%}"
         )
         status = "; ".join(filter(None, [status, note]))
-        fallback = "a solve reached its time limit" if self.session.timed_out else ""
+        fallback = TIMED_OUT if self.timed_out else ""
         return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
 
     def _relax(self) -> tuple[Solution, float]:
         """Solve the relaxation until it breaks no branch limit; returns it and the bound that it proves.
 
-        Bounds of the columns are the model's own. Held units that would rather not be held at its prices take what
-        they would save off the bound; if that is too much, the model is built again with their decisions.
+        Held units that would rather not be held at its prices take what they would save off the bound. If that is
+        too much, they are set free; those that were left out need a new model. Where the time limit ends this, the
+        relaxation is missing and the bound that of a dispatch without commitment.
         """
+        held = holders(self.inputs, self._known, self.outline, HOLD_EUR_PER_H * self._hours)
         while True:
-            solution = self.session.solve_relaxation()
-            for _ in range(self.limits.network_rounds_max):
-                if not solution.found or not self.limits.add_violated(self.horizon.limits, solution.x):
-                    break
-                solution = self.session.solve_relaxation()
+            unit = self.horizon.free.unit
+            still = (held[:, unit] != FREE).all(0)
+            columns = self.horizon.free.u[:, still]
+            self._fix(columns.ravel(), held[:, unit[still]].ravel().astype(float))
+            solution = self._relax_limits()
+            self._release(columns.ravel())
             if not solution.found:
-                raise ProgramError(f"the relaxed commitment is {solution.status}; keep this input and report it")
-            horizon = self.horizon
-            regret = regret_eur(self.inputs, self._known, horizon.known, horizon.prices(solution))
+                return solution, self._outline_bound()
+            regret = regret_eur(self.inputs, self._known, held, self.horizon.prices(solution))
             total = float(regret.sum())
             log.debug(
-                "%d units free, relaxation %.8g, regret of held units %.6g",
-                horizon.free.unit.size,
+                "%d of %d units held, relaxation %.8g, regret of %d %.6g",
+                int(still.sum()),
+                unit.size,
                 solution.objective,
+                int((regret > 0).sum()),
                 total,
             )
-            if total <= REGRET_SHARE * self.limits.gap * abs(solution.objective):
+            bearable = REGRET_SHARE * self.limits.gap * abs(solution.objective)
+            if total <= bearable:
                 return solution, solution.objective - total
-            self._build(np.where(regret > 0, self._known, horizon.known), horizon.limits.generated)
+            left_out = (regret > 0) & (self.horizon.known != FREE).all(0)
+            held = np.where(regret > 0, self._known, held)
+            if regret[left_out].sum() > bearable / 2:
+                self._timed_out |= self.session.timed_out
+                self._build(np.where(left_out, self._known, self.horizon.known), self.horizon.limits.generated)
+
+    def _relax_limits(self) -> Solution:
+        """Solve the relaxation until it breaks no branch limit."""
+        solution = self.session.solve_relaxation()
+        for _ in range(self.limits.network_rounds_max):
+            if not solution.found or not self.limits.add_violated(self.horizon.limits, solution.x):
+                break
+            solution = self.session.solve_relaxation()
+        if not solution.found and not self.session.timed_out:
+            raise self._failure(f"the relaxed commitment is {solution.status}")
+        return solution
+
+    def _failure(self, problem: str) -> ProgramError:
+        step = "give more time_limit_s" if self.timed_out else "keep this input and report it"
+        return ProgramError(f"{problem}; {step}")
+
+    def _outline_bound(self) -> float:
+        known = self.outline.bound_eur
+        return known if np.isfinite(known) else self.limits.outline(self.inputs, self._open_session).bound_eur
+
+    def _decide_roughly(self, bound: float) -> Outputs:
+        """Commit units as the dispatch without commitment uses them: the answer where the time is too short."""
+        free, on = self.horizon.free, self.horizon.known.copy()
+        on[:, free.unit] = self._nearest_on(np.nan_to_num(self.outline.used[:, free.unit]), ROUGH_UP)
+        settled = Search(replace(self.inputs, fixed_on=on), self._open_session, self.limits, self.outline)
+        settled._timed_out = True
+        return settled.dispatch(bound, "units run as in a dispatch without commitment")
 
     def _fix(self, columns: IntArray, values: FloatArray) -> None:
         self.session.set_bounds(columns, values, values)
@@ -212,7 +263,7 @@ class Search:
         if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
             best = self._whole(best, bound)
         if best is None:
-            raise ProgramError("no commitment found that keeps all hard limits; keep this input and report it")
+            raise self._failure("no commitment found that keeps all hard limits")
         return best
 
     def _improve(self, commitment: FloatArray, bound: float) -> _Best | None:
@@ -285,20 +336,27 @@ class Search:
 
     def _nearest(self, value: FloatArray) -> FloatArray:
         """Return the whole commitment nearest to relaxed binaries that keeps all minimum times."""
-        free, inputs = self.horizon.free, self.horizon.inputs
+        free = self.horizon.free
         relaxed = np.zeros(self.model.n_column)
         relaxed[self.binary] = value
+        relaxed[free.u] = self._nearest_on(relaxed[free.u], ROUND_UP)
+        return relaxed[self.binary]
+
+    def _nearest_on(self, value: FloatArray, up: float) -> BoolArray:
+        """Return the commitment nearest to relaxed values that keeps all minimum times, both (period, free).
+
+        From `up` on, being on is nearer.
+        """
+        free, inputs = self.horizon.free, self.horizon.inputs
         lasted = -(-np.abs(inputs.initial_h[free.unit]) // inputs.period_h)
-        on = cheapest_schedule(
-            ROUND_UP - relaxed[free.u],
+        return cheapest_schedule(
+            up - value,
             np.where(free.range.first_stop_barred & (np.arange(free.shape[0]) == 0)[:, None], 1, free.known),
             free.initial_on > 0,
             np.zeros(free.unit.size, np.int64) if inputs.free_start else np.maximum(lasted, 1),
             free.min_up,
             free.min_down,
         )
-        relaxed[free.u] = on
-        return relaxed[self.binary]
 
     def _respond(self, best: _Best) -> _Best:
         """Give one unit after the other its best schedule, those first that the prices promise most of.
@@ -346,8 +404,8 @@ class Search:
             self._period_costs = self._split()
         off, running = (self._period_costs.of(solution.x) for solution in solutions)
         worth = running - off + units.minimum_output_eur_per_h[free.unit[unit]] * self.inputs.period_h
-        least = int(free.min_down[unit]), int(free.min_up[unit])
-        return best_schedule(self.inputs, int(free.unit[unit]), known, worth, least)
+        found = unit_schedules(self.inputs, free.unit[unit : unit + 1], known[:, None], worth[:, None])
+        return found.on[:, 0] if np.isfinite(found.least_eur[0]) else None
 
     def _rules(self) -> SwitchRules:
         free = self.horizon.free

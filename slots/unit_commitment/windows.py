@@ -19,7 +19,7 @@ from bos_core.grid.model import BoolArray, FloatArray, IntArray
 from slots.linear_model import LinearModel, Session
 from slots.unit_commitment.contract import Inputs, Outputs
 from slots.unit_commitment.outline import Outline
-from slots.unit_commitment.search import Search, SearchLimits
+from slots.unit_commitment.search import TIMED_OUT, Search, SearchLimits
 
 log = logging.getLogger(__name__)
 LOOK_AHEAD_H = 24
@@ -64,21 +64,25 @@ def commit(
     )
     found = limits.outline(inputs, open_session)
     on = np.zeros(inputs.available_mw.shape, bool)
+    timed_out = False
     for first, stop in itertools.pairwise(edges.tolist()):
         last = min(stop + ahead, n_period)
         window = Search(_window(inputs, first, last, state), open_session, short, found.part(first, last))
         outputs = window.run()
+        timed_out |= window.timed_out
         on[first:stop] = outputs.on[: stop - first]
         state = _after(inputs, state, outputs, stop - first)
         found.limits[first:stop] |= window.horizon.limits.generated[: stop - first]
         log.debug("periods %d to %d: gap %.2f %% within the window", first, stop - 1, 100 * outputs.gap)
-    bound = sum(
-        _window_bound(inputs, first, stop, open_session, limits, found.part(first, stop))
-        for first, stop in itertools.pairwise(edges.tolist())
-    )
+    bound = 0.0
+    for first, stop in itertools.pairwise(edges.tolist()):
+        window = _bounding_window(inputs, first, stop, open_session, limits, found.part(first, stop))
+        bound += window.relaxation_bound()
+        timed_out |= window.timed_out
     decided = np.where(inputs.integer, on, inputs.fixed_on)
     whole = Search(replace(inputs, fixed_on=decided), open_session, limits, found)
-    return whole.dispatch(bound, f"decided in {count} windows")
+    outputs = whole.dispatch(bound, f"decided in {count} windows")
+    return replace(outputs, fallback=TIMED_OUT) if timed_out else outputs
 
 
 def _window(inputs: Inputs, first: int, last: int, state: _State) -> Inputs:
@@ -117,15 +121,15 @@ def _after(inputs: Inputs, state: _State, outputs: Outputs, count: int) -> _Stat
     )
 
 
-def _window_bound(
+def _bounding_window(
     inputs: Inputs,
     first: int,
     stop: int,
     open_session: Callable[[LinearModel], Session],
     limits: SearchLimits,
     found: Outline,
-) -> float:
-    """Return what a window costs at least, whatever happens before and after it; `found` is its outline."""
+) -> Search:
+    """Return a search whose relaxation holds whatever happens before and after; `found` is its outline."""
     start = _State(
         inputs.initial_on,
         inputs.initial_h,
@@ -137,4 +141,4 @@ def _window_bound(
     window = _window(inputs, first, stop, start)
     ends = stop == inputs.load_p_mw.shape[0]
     final = inputs.storage_final_mwh if ends else np.zeros_like(inputs.storage_final_mwh)
-    return Search(replace(window, storage_final_mwh=final), open_session, limits, found).relaxation_bound()
+    return Search(replace(window, storage_final_mwh=final), open_session, limits, found)

@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from bos_core.grid import schedule
+from bos_core.grid.model import FloatArray
 from bos_core.grid.six_bus import day_of, six_bus
 from bos_core.objects.contracts import check
 from bos_core.objects.errors import InputError
 from bos_core.programs.registry import program_names, resolve
 from slots.active_dispatch.contract import Inputs as Day
+from slots.highs_session import HighsSession
+from slots.linear_model import Solution
+from slots.unit_commitment import highs_uc
 from slots.unit_commitment.contract import CONTRACT, FREE, Inputs, Outputs
+from slots.unit_commitment.search import SearchLimits
 from slots.unit_commitment.start_costs import switching_cost_eur
+from slots.unit_commitment.windows import commit
 
 PROGRAMS = program_names("unit_commitment")
 GRID = six_bus()
@@ -259,6 +265,38 @@ def test_long_horizons_are_decided_in_windows_with_a_valid_bound() -> None:
     assert whole.bound_eur <= split.objective_eur <= whole.objective_eur * 1.01
     assert not schedule.updown_violations(split.on, UNITS, inputs.initial_on, inputs.initial_h)
     assert (split.storage_energy_mwh[-1] >= inputs.storage_final_mwh - 1e-4).all()
+
+
+class Impatient(HighsSession):
+    """A session whose time limit ends every solve of a model with something to decide."""
+
+    def solve_relaxation(self) -> Solution:
+        if not self.model.integer.any():
+            return super().solve_relaxation()
+        self.timed_out = True
+        return Solution.missing("no solution")
+
+    def solve_integer(self, gap: float, nodes_max: int, start: FloatArray | None = None) -> Solution:
+        if not self.model.integer.any():
+            return super().solve_integer(gap, nodes_max, start)
+        self.timed_out = True
+        return Solution.missing("no solution")
+
+
+@pytest.mark.parametrize("window_periods_max", [30, 60])
+def test_too_little_time_gives_a_marked_answer_with_a_valid_bound(window_periods_max: int) -> None:
+    inputs = replace(horizon(periods=34, peak_mw=500.0, first=0), look_ahead=0)
+    limits = SearchLimits(**highs_uc.Parameters().model_dump(exclude={"time_limit_s", "window_periods_max"}))
+    rough = commit(inputs, lambda model: Impatient(model, 600.0), limits, window_periods_max)
+    assert rough.fallback == "a solve reached its time limit"
+    assert CONTRACT.verify(inputs, rough) == []
+    whole = resolve("unit_commitment", "highs_uc").run(inputs, {"gap": 0.002})
+    assert 0 < rough.bound_eur <= whole.objective_eur <= rough.objective_eur * (1 + 1e-6)
+    assert rough.gap > 0
+    assert not schedule.updown_violations(rough.on, UNITS, inputs.initial_on, inputs.initial_h)
+    before = np.vstack([inputs.initial_on, rough.on[:-1]]), np.vstack([inputs.initial_p_mw, rough.p_mw[:-1]])
+    excess = schedule.ramp_excess_mw(before[1], rough.p_mw, before[0], rough.on, UNITS)
+    assert excess.max() < schedule.TOLERANCE_MW
 
 
 def test_start_costs_depend_on_the_time_off() -> None:

@@ -147,6 +147,39 @@ def test_cheapest_schedule_equals_enumeration(seed: int) -> None:
     assert price @ found == pytest.approx(min(price @ np.array(p) for p in paths))
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_schedule_costs_equal_enumeration(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, up, down = 8, int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    price, start = rng.normal(0, 1, n), np.sort(rng.random(5))
+    stop, initial_on, lasted = float(rng.random()), bool(rng.integers(2)), int(rng.integers(0, 4))
+    known = np.full(n, -1)
+
+    def cost(path: tuple[int, ...]) -> float:
+        state, age = (path[0], 99) if lasted == 0 else (int(initial_on), lasted)
+        total = 0.0
+        for t, value in enumerate(path):
+            if value != state:
+                if age < (up if state else down):
+                    return np.inf
+                total += stop if state else start[min(age, 4)]
+                state, age = value, 0
+            total += value * price[t]
+            age += 1
+        return total
+
+    paths = list(itertools.product((0, 1), repeat=n))
+    costs = np.array([cost(p) for p in paths])
+    found = schedule.schedule_costs(
+        price[:, None], known[:, None], start[:, None], np.array([stop]),
+        np.array([initial_on]), np.array([lasted]), np.array([up]), np.array([down]),
+    )  # fmt: skip
+    for t, state in itertools.product(range(n), (0, 1)):
+        least = min(costs[[p[t] == state for p in paths]])
+        assert found.through_eur[t, state, 0] == pytest.approx(least)
+    assert cost(tuple(found.on[:, 0].astype(int))) == pytest.approx(costs.min())
+
+
 def test_balance_counts_losses_of_hvdc() -> None:
     grid = six_bus()
     grid = replace(grid, hvdc=replace(grid.hvdc, loss_mw=np.array([2.0])))
