@@ -67,13 +67,16 @@ def execute(task_id: str, settings: Settings, request: BusinessRequest, *before:
     if missing:
         record = workspace.ledger.task(task_id)
         return Receipt(task_id, record.state, record.attempt, False, 0, 0, 0, "a predecessor did not succeed")
-    claim = _claim(workspace.ledger, task_id)
-    if isinstance(claim, AlreadyDone):
-        return claim.receipt
-    record = workspace.ledger.task(task_id)
-    context = workspace.ledger.task_set(record.task_set).context
-    with task_set_scope(context, task_id), _logging_to(workspace.ledger, context, record, claim.attempt):
-        return _attempt(workspace, request, record, context, claim)
+    while True:
+        claim = _claim(workspace.ledger, task_id)
+        if isinstance(claim, AlreadyDone):
+            return claim.receipt
+        record = workspace.ledger.task(task_id)
+        context = workspace.ledger.task_set(record.task_set).context
+        with task_set_scope(context, task_id), _logging_to(workspace.ledger, context, record, claim.attempt):
+            receipt = _attempt(workspace, request, record, context, claim)
+        if receipt is not None:
+            return receipt
 
 
 def _claim(ledger: Ledger, task_id: str) -> Claim | AlreadyDone:
@@ -83,16 +86,15 @@ def _claim(ledger: Ledger, task_id: str) -> Claim | AlreadyDone:
         if not isinstance(claim, Busy):
             return claim
         if not is_alive(claim.holder):
-            record = ledger.task(task_id)
-            held = {t.holder for t in ledger.tasks(record.task_set, states=[TaskState.EXECUTING])}
-            ledger.release_dead(record.task_set, held - {claim.holder})
+            ledger.release_dead(ledger.task(task_id).task_set, {claim.holder})
             continue
         time.sleep(min(1.0, claim.remaining_s))
 
 
 def _attempt(
     workspace: Workspace, request: BusinessRequest, record: TaskRecord, context: TaskSetContext, claim: Claim
-) -> Receipt:
+) -> Receipt | None:
+    """Carry out one attempt; None where another one has overtaken it, whose end then counts."""
     start = time.perf_counter()
     _forget_peak_rss()
     try:
@@ -117,7 +119,7 @@ def _attempt(
             )
     except FencedError as error:
         _log.warning("attempt %d of %s was overtaken: %s", claim.attempt, record.chunk, error)
-        return workspace.ledger.task(record.id).receipt()
+        return None
     except Exception as error:
         message = str(error) if isinstance(error, BosError) else repr(error)
         _log.error(

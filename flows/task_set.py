@@ -44,7 +44,7 @@ def open_task_set(
     record = workspace.ledger.open_task_set(context, parameters)
     _check_unchanged(workspace, record.trace_id)
     executing = workspace.ledger.tasks(record.trace_id, states=[TaskState.EXECUTING])
-    workspace.ledger.release_dead(record.trace_id, {t.holder for t in executing if is_alive(t.holder)})
+    workspace.ledger.release_dead(record.trace_id, {t.holder for t in executing if not is_alive(t.holder)})
     workspace.ledger.reset_failed(record.trace_id)
     workspace.ledger.set_task_set_state(record.trace_id, TaskState.EXECUTING)
     return record.context, str(record.parameters[PINNED])

@@ -238,11 +238,14 @@ class Ledger:
                 for piece in _pieces(sorted(task_ids))
             )
 
-    def release_dead(self, trace_id: str, alive: Collection[str]) -> list[str]:
-        """Move executing tasks whose holder is not `alive` to retrying; return their ids."""
+    def release_dead(self, trace_id: str, dead: Collection[str]) -> list[str]:
+        """Move executing tasks of `dead` holders to retrying; return their ids.
+
+        The dead are named, not the living: who claims a task meanwhile keeps it.
+        """
         query = (
             sa.update(TASK)
-            .where(TASK.c.task_set == trace_id, TASK.c.state == "executing", TASK.c.holder.not_in(sorted(alive)))
+            .where(TASK.c.task_set == trace_id, TASK.c.state == "executing", TASK.c.holder.in_(sorted(dead)))
             .values(state="retrying", lease_until_s=None, memory_mb=0, finished_s=_NOW, message="holder is gone")
             .returning(TASK.c.id)
         )
