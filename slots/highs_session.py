@@ -23,7 +23,7 @@ _NO_VERDICT = {highspy.HighsModelStatus.kNotset, highspy.HighsModelStatus.kUnkno
 _OTHER_WAYS = (("presolve", "off", "choose"), ("solver", "ipm", "choose"))
 """Options to try, one at a time, where a badly scaled model ends without a verdict, and their usual values."""
 
-INTERIOR_ROWS = 50_000
+INTERIOR_ROWS = 80_000
 """From this many rows on, a solve without a basis takes the interior point method, in half the simplex time."""
 
 FRESH_ROWS = 200

@@ -8,7 +8,10 @@ Rules that every program follows
 - Output of a derated unit may fall below its minimum, down to what is available.
 - Spinning reserve comes from committable units that are on, as far as they can move within an hour and within
   their ramp; downward reserve also from the output of variable units.
-- Relaxed units (`integer` False) pay their cheapest start, whatever their time off.
+- Relaxed units (`integer` False) stand for decisions that are made later: they run at any output from zero on,
+  along the convex envelope of their costs, to which their cheapest start adds, spread over `RELAXED_RUN_H` hours.
+  No minimum time, ramp or start limit binds them, and all that they can add or take back is reserve. Where their
+  state is prescribed or known for all periods, they are units like the others.
 - `unserved_mw` and `surplus_mw` are spread over the buses like demand; both cost `unserved_eur_per_mwh`, and so do
   missing storage energy at the end and output beyond an energy budget.
 - Costs count over the whole horizon, look-ahead included.
@@ -26,6 +29,8 @@ from bos_core.objects.contracts import Array, SlotContract
 from bos_core.objects.errors import Finding
 
 FREE = -1
+RELAXED_RUN_H = 8
+"""Length of the runs over which relaxed units spread the cost of their starts."""
 
 _PU, _UNIT, _PERIOD = ("period", "unit"), ("unit",), ("period",)
 

@@ -68,7 +68,6 @@ class FreeUnits:
         self.initial_on = inputs.initial_on[unit].astype(float)
         self.initial_p = np.where(inputs.initial_on, np.nan_to_num(inputs.initial_p_mw), 0.0)[unit]
         self.range = self._range(high_mw[:, unit])
-        self.tight = inputs.integer[unit]
         self.matched: dict[int, list[tuple[IntArray, IntArray]]] = {}
         self._add_columns()
         self._add_logic()
@@ -104,11 +103,11 @@ class FreeUnits:
         free = self.known == -1
         lower, upper = np.where(free, 0.0, self.known), np.where(free, 1.0, self.known)
         at_minimum = units.minimum_output_eur_per_h[self.unit] * h
-        self.u = model.add_columns(self.shape, lower, upper, at_minimum, free & self.inputs.integer[self.unit])
+        self.u = model.add_columns(self.shape, lower, upper, at_minimum, free)
         cold = np.zeros(self.unit.size)
         for i, unit in enumerate(self.unit):
             costs = start_classes(units, int(unit))[1]
-            cold[i] = costs[-1 if self.tight[i] else 0] if costs.size else 0.0
+            cold[i] = costs[-1] if costs.size else 0.0
         top = np.ones(self.shape)
         first_w = np.where(self.range.first_stop_barred, 0.0, 1.0)
         if self.inputs.free_start:
@@ -139,7 +138,7 @@ class FreeUnits:
         """Switches within the last `least` periods imply the state still holds (Rajan & Takriti 2005)."""
         n_period = self.shape[0]
         for span in np.unique(least):
-            i = np.flatnonzero((least == span) & (self.tight | (span > 1)))
+            i = np.flatnonzero(least == span)
             t = np.arange(n_period)[:, None] - np.arange(span)[None, :]
             window = switch[np.maximum(t, 0)][:, :, i].transpose(0, 2, 1)
             inside = np.where(t >= 0, 1.0, 0.0)[:, None, :] * np.ones((1, i.size, 1))
@@ -150,13 +149,12 @@ class FreeUnits:
         """A start is cheaper than cold if there was a stop recently enough.
 
         Tightest is to match each start with a stop (Knueven et al. 2020, "match"); where that takes too many
-        columns, a start may use the stops of a window of time (Morales-Espana et al. 2013). Relaxed units keep
-        their cheapest start: a valid relaxation of what is only an estimate.
+        columns, a start may use the stops of a window of time (Morales-Espana et al. 2013).
         """
         units, h = self.inputs.grid.units, self.inputs.period_h
         for i, unit in enumerate(self.unit):
             hours, cost = start_classes(units, int(unit))
-            if cost.size < 2 or cost[0] == cost[-1] or not self.tight[i]:
+            if cost.size < 2 or cost[0] == cost[-1]:
                 continue
             first, last = max(int(self.min_down[i]), 1), -(-int(hours[-1]) // h) - 1
             age = np.arange(first, max(min(last, self.shape[0] - 1), first - 1) + 1)
@@ -254,7 +252,7 @@ class FreeUnits:
         model, r = self.plant.model, self.range
         two = self._tight_two_sided()
         explicit = (self.up >= 0).any(0)
-        one = np.flatnonzero(~two & (explicit | self.segments.single | ~self.tight))
+        one = np.flatnonzero(~two & (explicit | self.segments.single))
         start, stop = r.after_start_mw, r.before_stop_mw
         sides = [(one, start, stop)]
         both = np.flatnonzero(two)
@@ -311,7 +309,7 @@ class FreeUnits:
             used: list[Term] = [(z[:, :, s - 1], 1.0)] if s else [(self.p[:, many], 1.0), (z, -1.0)]
             terms: list[Term] = [*used, (self.u[:, many], -room[:, :, s]), (self.v[:, many], at_start[:, :, s])]
             terms.append(self._next_stop(many, at_stop[:, :, s]))
-            there = np.flatnonzero((width[:, s] > 0) & (self.tight[many] | (s == 0)))
+            there = np.flatnonzero(width[:, s] > 0)
             rows = [(c[:, there], np.broadcast_to(f, c.shape)[:, there]) for c, f in terms]
             model.add_rows(rows, -INF, 0.0, (self.shape[0], there.size))
 

@@ -16,7 +16,8 @@ from bos_core.grid.model import FloatArray, IntArray
 from bos_core.grid.schedule import PeriodLimits
 from slots.plant import Segments
 from slots.unit_commitment.contract import FREE, Inputs
-from slots.unit_commitment.outline import Outline, segment_room
+from slots.unit_commitment.envelopes import segment_room
+from slots.unit_commitment.outline import Outline
 from slots.unit_commitment.unit_schedules import unit_schedules
 
 UNUSED = 1e-6
@@ -41,7 +42,7 @@ def holders(inputs: Inputs, known: IntArray, found: Outline, least_eur: float) -
     units, h = inputs.grid.units, inputs.period_h
     limits = PeriodLimits.of(units, h)
     width = units.p_mw_max - units.p_mw_min
-    plain = units.committable & ~np.isfinite(inputs.energy_mwh_max) & (known == FREE).any(0)
+    plain = inputs.integer & ~np.isfinite(inputs.energy_mwh_max) & (known == FREE).any(0)
     for ramp in (limits.ramp_up_mw, limits.ramp_down_mw, units.ramp_up_mw_per_h, units.ramp_down_mw_per_h):
         plain &= ramp >= width
     none = np.zeros(known.shape[0])

@@ -6,15 +6,17 @@ import numpy as np
 
 from bos_core.grid.injections import sum_by_bus
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
+from bos_core.grid.schedule import TOLERANCE_MW
 from slots.linear_model import INF, LinearModel, Solution
 from slots.network_limits import NetworkLimits
 from slots.plant import Plant, reserve_ability, share_reserve
 from slots.unit_commitment.contract import FREE, Inputs, Outputs
+from slots.unit_commitment.envelopes import Envelopes, add_envelopes
 from slots.unit_commitment.formulation import FreeUnits
 from slots.unit_commitment.holding import Prices
 from slots.unit_commitment.outline import load_share
 from slots.unit_commitment.prescribed import contradicts_minimum_times
-from slots.unit_commitment.start_costs import switching_cost_eur
+from slots.unit_commitment.start_costs import relaxed_start_eur_per_h, switching_cost_eur
 
 
 class Horizon:
@@ -28,6 +30,8 @@ class Horizon:
         Commitment known in advance or held; -1 free.
     free : FreeUnits
         Units with something to decide.
+    relaxed : Envelopes
+        Units whose decisions are left to others.
     limits : NetworkLimits
     """
 
@@ -70,6 +74,7 @@ class Horizon:
     def _add_units(self) -> None:
         inputs, units = self.inputs, self.inputs.grid.units
         undecided = units.committable & (self.known == FREE).any(0)
+        free, relaxed = np.flatnonzero(undecided & inputs.integer), np.flatnonzero(undecided & ~inputs.integer)
         self._count_known_switching(np.flatnonzero(units.committable & ~undecided))
         settled = np.flatnonzero(~undecided & ~units.variable & (self.known == 1).any(0))
         variable = np.flatnonzero(units.variable)
@@ -78,7 +83,20 @@ class Horizon:
         power = np.where(inputs.free_start | ~inputs.initial_on[settled], np.nan, inputs.initial_p_mw[settled])
         self.settled = self.plant.add_settled(settled, on, self.high_mw[:, settled], before, power)
         self.variable = self.plant.add_variable(variable, self.high_mw[:, variable])
-        self.free = FreeUnits(self.plant, inputs, np.flatnonzero(undecided), self.known, self.loose, self.high_mw)
+        self.relaxed = self._add_relaxed(relaxed)
+        self.free = FreeUnits(self.plant, inputs, free, self.known, self.loose, self.high_mw)
+
+    def _add_relaxed(self, unit: IntArray) -> Envelopes:
+        """Add units without commitment, which give all their room as reserve."""
+        high = self.high_mw[:, unit]
+        low = np.where(self.known[:, unit] == 1, np.minimum(self.inputs.grid.units.p_mw_min[unit], high), 0.0)
+        added = add_envelopes(self.plant, unit, low, high, relaxed_start_eur_per_h(self.inputs, unit))
+        if self.plant.reserve:
+            self.plant.up += [(columns, -factor) for columns, factor in added.output]
+            self.plant.up_fixed_mw += high.sum(1)
+            self.plant.down += added.output
+            self.plant.down_fixed_mw -= low.sum(1)
+        return added
 
     def _count_known_switching(self, unit: IntArray) -> None:
         """Count the start and stop costs of known commitments, which are constants."""
@@ -108,8 +126,12 @@ class Horizon:
         low[:, self.settled.unit], high[:, self.settled.unit] = self.settled.low_mw, self.settled.high_mw
         p[:, self.variable.unit] = self.variable.p_mw(x)
         self._read_free(x, on, p, low, high)
+        self._read_relaxed(x, on, p)
         initial = np.where(inputs.initial_on & (not inputs.free_start), inputs.initial_p_mw, np.nan)
         up, down = reserve_ability(grid, self.plant.limits, on, p, (low, high), initial)
+        relaxed = self.relaxed
+        up[:, relaxed.unit] = np.maximum(relaxed.high_mw - p[:, relaxed.unit], 0.0)
+        down[:, relaxed.unit] = np.maximum(p[:, relaxed.unit] - relaxed.low_mw, 0.0)
         short_up, short_down = (np.maximum(x[columns], 0.0) for columns in self.short)
         waived = self.settled.waived + int(self.free.range.step_waived.sum())
         notes = [status]
@@ -138,7 +160,7 @@ class Horizon:
         )
 
     def _read_free(self, x: FloatArray, on: BoolArray, p: FloatArray, low: FloatArray, high: FloatArray) -> None:
-        """Fill in the free units; relaxed ones count as on from one half and may give no reserve."""
+        """Fill in the free units."""
         free = self.free
         u = x[free.u]
         on[:, free.unit] = u > 0.5
@@ -148,6 +170,13 @@ class Horizon:
         cut = np.maximum(r.after_start_mw * x[free.v], r.before_stop_mw * stops)
         low[:, free.unit] = r.low_mw * u
         high[:, free.unit] = (r.low_mw + r.width_mw) * u - cut
+
+    def _read_relaxed(self, x: FloatArray, on: BoolArray, p: FloatArray) -> None:
+        """Fill in the relaxed units; they count as on from half their minimum output on."""
+        unit = self.relaxed.unit
+        p[:, unit] = self.relaxed.p_mw(x)
+        enough = np.maximum(self.inputs.grid.units.p_mw_min[unit] / 2, TOLERANCE_MW)
+        on[:, unit] = (p[:, unit] >= enough) | (self.known[:, unit] == 1)
 
 
 def relative_gap(objective: float, bound: float) -> float:

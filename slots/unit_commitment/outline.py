@@ -17,8 +17,10 @@ from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray
 from bos_core.objects.errors import ProgramError
 from slots.linear_model import INF, LinearModel, Session
 from slots.network_limits import NetworkLimits
-from slots.plant import Plant, Segments
+from slots.plant import Plant
 from slots.unit_commitment.contract import FREE, Inputs
+from slots.unit_commitment.envelopes import add_envelopes
+from slots.unit_commitment.start_costs import relaxed_start_eur_per_h
 
 _TINY = 1e-9
 
@@ -86,7 +88,8 @@ def outline(
     on = known[:, settled] == 1
     plant.add_settled(settled, on, high[:, settled], on[0], np.full(settled.size, np.nan))
     plant.add_variable(variable, high[:, variable])
-    first = _add_envelopes(plant, free, high[:, free])
+    low = np.zeros((n_period, free.size))
+    first = add_envelopes(plant, free, low, high[:, free], relaxed_start_eur_per_h(inputs, free)).first
     plant.add_storages(inputs.storage_initial_mwh, inputs.storage_final_mwh, inputs.unserved_eur_per_mwh)
     plant.add_hvdc()
     share = load_share(grid, inputs.load_p_mw)
@@ -117,37 +120,6 @@ def outline(
     used = np.full(known.shape, np.nan)
     used[:, free] = solution.x[first] / np.maximum(model.upper[first], _TINY)
     return Outline(price, limits.generated, used, limits.factors, solution.bound)
-
-
-def _add_envelopes(plant: Plant, free: IntArray, high_mw: FloatArray) -> IntArray:
-    """Add the output of undecided units along the convex envelope of their costs.
-
-    Returns the columns (period, free) of the part up to the output of least average cost.
-    """
-    units, model, h = plant.grid.units, plant.model, plant.period_h
-    low, top = units.p_mw_min[free], units.p_mw_max[free]
-    segments = Segments.of(plant.grid, free)
-    room = segment_room(segments, np.maximum(top - low, 0.0))
-    ends = np.column_stack([low, low[:, None] + np.cumsum(room, axis=1)])
-    cost = np.column_stack([np.zeros(free.size), np.cumsum(room * segments.eur_per_mwh, axis=1)])
-    average = (units.minimum_output_eur_per_h[free, None] + cost) / np.maximum(ends, _TINY)
-    best = average.argmin(1)
-    end = ends[np.arange(free.size), best]
-    first = model.add_columns(high_mw.shape, 0.0, np.minimum(end, high_mw), average.min(1) * h)
-    plant.inject(first, units.bus[free])
-    for s in range(room.shape[1]):
-        later = np.flatnonzero((s >= best) & (room[:, s] > 0))
-        width = np.clip(high_mw[:, later] - ends[later, s], 0.0, room[later, s])
-        columns = model.add_columns(width.shape, 0.0, width, segments.eur_per_mwh[later, s] * h)
-        plant.inject(columns, units.bus[free[later]])
-    return first
-
-
-def segment_room(segments: Segments, width_mw: FloatArray) -> FloatArray:
-    """Return how much of each segment a width above the minimum output uses, (..., unit, segment)."""
-    finite = np.where(np.isinf(segments.width_mw), 0.0, segments.width_mw)
-    below = np.cumsum(finite, axis=-1) - finite
-    return np.asarray(np.clip(width_mw[..., None] - below, 0.0, segments.width_mw))
 
 
 def load_share(grid: Grid, load_p_mw: FloatArray) -> FloatArray:

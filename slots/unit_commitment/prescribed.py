@@ -42,13 +42,13 @@ def prescribed(inputs: Inputs) -> IntArray:
     """Return the commitment that is already known, (period, unit): 1 on, 0 off, -1 free.
 
     In this order: a unit out of service is off; `fixed_on` holds; the minimum time that is still running at the
-    start holds; a must-run unit is on. Units that are not committable are on while in service.
+    start holds, but for relaxed units; a must-run unit is on. Units that are not committable are on while in service.
     """
     units, n_period = inputs.grid.units, inputs.load_p_mw.shape[0]
     known = np.where(units.must_run, 1, FREE) * np.ones((n_period, 1), np.int64)
     if not inputs.free_start:
         running = np.where(inputs.initial_on, units.min_up_h, units.min_down_h) - np.abs(inputs.initial_h)
-        locked = np.arange(n_period)[:, None] * inputs.period_h < running[None, :]
+        locked = (np.arange(n_period)[:, None] * inputs.period_h < running) & inputs.integer
         known = np.where(locked, inputs.initial_on.astype(np.int64)[None, :], known)
     known = np.where(inputs.fixed_on != FREE, inputs.fixed_on, known)
     known = np.where(units.committable[None, :], known, 1)

@@ -16,7 +16,7 @@ from pyomo.contrib.appsi.solvers import Highs
 
 from bos_core.grid.dc import susceptance
 from bos_core.grid.model import BoolArray, FloatArray
-from bos_core.grid.schedule import PeriodLimits, waive_unreachable
+from bos_core.grid.schedule import TOLERANCE_MW, PeriodLimits, waive_unreachable
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from bos_core.objects.errors import ProgramError
 from slots.glpk_session import glpsol
@@ -24,7 +24,7 @@ from slots.plant import reserve_ability, share_reserve
 from slots.unit_commitment.contract import FREE, Inputs, Outputs
 from slots.unit_commitment.horizon import relative_gap
 from slots.unit_commitment.prescribed import contradicts_minimum_times, prescribed, validate
-from slots.unit_commitment.start_costs import start_classes
+from slots.unit_commitment.start_costs import relaxed_start_eur_per_h, start_classes
 
 
 class Parameters(ProgramParameters):
@@ -61,8 +61,10 @@ class _Case:
         units = inputs.grid.units
         self.inputs, self.h = inputs, inputs.period_h
         self.periods = range(inputs.load_p_mw.shape[0])
-        self.committable = np.flatnonzero(units.committable).tolist()
         self.known = prescribed(inputs)
+        relaxed = units.committable & ~inputs.integer & (self.known == FREE).any(0)
+        self.relaxed = np.flatnonzero(relaxed).tolist()
+        self.committable = np.flatnonzero(units.committable & ~relaxed).tolist()
         self.limits = PeriodLimits.of(units, self.h)
         self.loose = contradicts_minimum_times(self.known, inputs, self.limits)
         off = self.known == 0
@@ -121,7 +123,7 @@ def _add_commitment(m: Any, case: _Case) -> None:
         for t in case.periods:
             if case.known[t, i] != FREE:
                 m.on[t, i].fix(int(case.known[t, i]))
-            elif inputs.integer[i]:
+            else:
                 m.on[t, i].domain = pyo.Binary
             m.costs.append(units.minimum_output_eur_per_h[i] * case.h * m.on[t, i])
             m.costs.append(units.shutdown_eur[i] * m.stop[t, i])
@@ -143,9 +145,6 @@ def _add_start_cost(m: Any, case: _Case, i: int) -> None:
     inputs, h = case.inputs, case.h
     hours, cost = start_classes(inputs.grid.units, i)
     if not cost.size:
-        return
-    if not inputs.integer[i]:
-        m.costs += [cost[0] * m.start[t, i] for t in case.periods]
         return
     edges = [0, *hours[1:].tolist()]
     off_before = not inputs.free_start and not inputs.initial_on[i]
@@ -169,7 +168,7 @@ def _add_output(m: Any, case: _Case) -> None:
     units, inputs = case.inputs.grid.units, case.inputs
     m.p = pyo.Var(case.periods, range(units.n))
     m.part = pyo.Var(pyo.Any, dense=False)
-    for i in range(units.n):
+    for i in np.setdiff1d(np.arange(units.n), case.relaxed).tolist():
         width, price = case.segments(i)
         for t in case.periods:
             low, high = float(case.low[t, i]), float(case.high[t, i])
@@ -187,6 +186,7 @@ def _add_output(m: Any, case: _Case) -> None:
             m.constraint.add(m.p[t, i] == base + sum(parts))
             if units.variable[i]:
                 m.costs.append(units.curtailment_eur_per_mwh[i] * case.h * (high - m.p[t, i]))
+    _add_relaxed_output(m, case)
     budget = np.flatnonzero(np.isfinite(inputs.energy_mwh_max))
     m.over_budget = pyo.Var(budget.tolist(), within=pyo.NonNegativeReals)
     for i in budget.tolist():
@@ -195,13 +195,35 @@ def _add_output(m: Any, case: _Case) -> None:
         m.costs.append(inputs.unserved_eur_per_mwh * m.over_budget[i])
 
 
+def _add_relaxed_output(m: Any, case: _Case) -> None:
+    """Add units of which any share runs in a period: all that they do and cost shrinks with the share."""
+    units = case.inputs.grid.units
+    m.share = pyo.Var(case.periods, case.relaxed, within=pyo.UnitInterval)
+    start = dict(zip(case.relaxed, relaxed_start_eur_per_h(case.inputs, np.array(case.relaxed, int)), strict=True))
+    for i in case.relaxed:
+        width, price = case.segments(i)
+        for t in case.periods:
+            share, low, high = m.share[t, i], float(case.low[t, i]), float(case.high[t, i])
+            run = float(units.minimum_output_eur_per_h[i] + start[i])
+            parts = [m.part[t, i, s] for s in range(len(width))]
+            room = np.maximum(units.p_mw_max[i] - units.p_mw_min[i], 0.0)
+            for mw, eur, part in zip(width, price, parts, strict=True):
+                part.setlb(0.0)
+                m.constraint.add(part <= float(min(mw, room)) * share)
+                m.costs.append(float(eur) * case.h * part)
+            m.constraint.add(m.p[t, i] == float(units.p_mw_min[i]) * share + sum(parts))
+            m.costs.append(run * case.h * share)
+            m.p[t, i].setub(high)
+            m.p[t, i].setlb(low if case.known[t, i] == 1 else 0.0)
+
+
 def _add_ramps(m: Any, case: _Case) -> None:
     """Limit steps of output, with what is held in reserve, and outputs next to starts and stops."""
     units, inputs = case.inputs.grid.units, case.inputs
     m.up = pyo.Var(case.periods, case.committable, within=pyo.NonNegativeReals)
     m.down = pyo.Var(case.periods, case.committable, within=pyo.NonNegativeReals)
     last = len(case.periods) - 1
-    for i in np.flatnonzero(~units.variable).tolist():
+    for i in np.setdiff1d(np.flatnonzero(~units.variable), case.relaxed).tolist():
         limits, own = case.limits, bool(units.committable[i])
         for t in case.periods:
             up, down = (m.up[t, i], m.down[t, i]) if own else (0.0, 0.0)
@@ -237,8 +259,9 @@ def _add_reserve(m: Any, case: _Case) -> None:
     m.short_down = pyo.Var(case.periods, within=pyo.NonNegativeReals)
     variable = np.flatnonzero(units.variable).tolist()
     for t in case.periods:
-        up = sum(m.up[t, i] for i in case.committable)
+        up = sum(m.up[t, i] for i in case.committable) + sum(m.p[t, i].ub - m.p[t, i] for i in case.relaxed)
         down = sum(m.down[t, i] for i in case.committable) + sum(m.p[t, i] for i in variable)
+        down += sum(m.p[t, i] - m.p[t, i].lb for i in case.relaxed)
         m.constraint.add(up + m.short_up[t] >= float(inputs.reserve_up_mw[t]))
         m.constraint.add(down + m.short_down[t] >= float(inputs.reserve_down_mw[t]))
         m.costs.append(inputs.reserve_eur_per_mwh * case.h * (m.short_up[t] + m.short_down[t]))
@@ -369,8 +392,13 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     u = (case.known == 1).astype(float)
     u[:, case.committable] = [[pyo.value(m.on[t, i]) for i in case.committable] for t in case.periods]
     on = u > 0.5
+    relaxed, low = case.relaxed, np.where(case.known == 1, case.low, 0.0)
+    enough = np.maximum(grid.units.p_mw_min[relaxed] / 2, TOLERANCE_MW)
+    on[:, relaxed] = (p[:, relaxed] >= enough) | (case.known[:, relaxed] == 1)
     initial = np.where(inputs.initial_on & (not inputs.free_start), inputs.initial_p_mw, np.nan)
     able = reserve_ability(grid, case.limits, on, p, (case.low * u, _upper(m, case, u)), initial)
+    able[0][:, relaxed] = np.maximum(case.high - p, 0.0)[:, relaxed]
+    able[1][:, relaxed] = np.maximum(p - low, 0.0)[:, relaxed]
     short = [_values(v, len(case.periods)) for v in (m.short_up, m.short_down)]
     flow = _values(m.flow, len(case.periods), grid.network.n_branch)
     n_hvdc, n_storage = grid.hvdc.id.size, grid.storages.id.size

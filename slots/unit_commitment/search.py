@@ -410,7 +410,7 @@ class Search:
     def _rules(self) -> SwitchRules:
         free = self.horizon.free
         return SwitchRules(
-            known=np.where(self.model.integer[free.u], free.known, 0),
+            known=free.known,
             initial_on=free.initial_on > 0,
             free_start=self.horizon.inputs.free_start,
             min_up=free.min_up,
@@ -420,7 +420,7 @@ class Search:
 
     def _split(self) -> PeriodCosts:
         free = self.horizon.free
-        fixed = [columns[:, free.tight].ravel() for columns in (free.u, free.v, free.w)]
+        fixed = [columns.ravel() for columns in (free.u, free.v, free.w)]
         return PeriodCosts(self.model, self.horizon.balance, np.concatenate(fixed))
 
     def _binaries(self, on: BoolArray) -> FloatArray:

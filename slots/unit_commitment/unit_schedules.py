@@ -24,7 +24,6 @@ def unit_schedules(inputs: Inputs, unit: IntArray, known: IntArray, on_eur: Floa
     Notes
     -----
     A stop may have been later in its period than at the beginning, so a start costs what its class says at least.
-    Relaxed units pay their cheapest start.
     """
     units, h = inputs.grid.units, inputs.period_h
     limits = PeriodLimits.of(units, h)
@@ -35,7 +34,7 @@ def unit_schedules(inputs: Inputs, unit: IntArray, known: IntArray, on_eur: Floa
     for i, (hours, eur) in enumerate(classes):
         if eur.size:
             place = np.maximum(np.searchsorted(hours, off_h, side="right") - 1, 0)
-            start[:, i] = eur[place] if inputs.integer[unit[i]] else eur[0]
+            start[:, i] = eur[place]
     lasted = np.maximum(-(-np.abs(inputs.initial_h[unit]) // h), 1)
     return schedule_costs(
         on_eur,

@@ -24,7 +24,7 @@ from slots.unit_commitment.search import TIMED_OUT, Search, SearchLimits
 log = logging.getLogger(__name__)
 LOOK_AHEAD_H = 24
 """How far a window looks beyond what it decides."""
-WINDOW_PERIODS = 36
+WINDOW_PERIODS = 18
 """Periods of a window with its look-ahead; it decides at least as long as it looks ahead."""
 _SERIES = ("load_p_mw", "available_mw", "in_service", "reserve_up_mw", "reserve_down_mw", "fixed_on")
 
