@@ -111,8 +111,6 @@ class Plant:
         """Binary columns that `settle_rivals` added."""
         self.output: list[tuple[IntArray, list[Term]]] = []
         """Output of (unit,) as terms of shape (period, unit), for energy budgets."""
-        self.power: list[IntArray] = []
-        """Columns of output and its cost segments whose commitment is decided elsewhere or known."""
 
     def inject(self, columns: IntArray, bus: IntArray, factor: FloatArray | float = 1.0) -> None:
         """Let columns (period, device) inject at their buses and count in the balance."""
@@ -173,7 +171,6 @@ class Plant:
         base = np.where(on & units.committable[unit], low, 0.0)
         price = segments.eur_per_mwh[:, 0]
         p = model.add_columns(on.shape, tight_low, tight_high, price * h)
-        self.power.append(p.ravel())
         model.offset -= float((base * price * h).sum())
         model.offset += float((on * (units.minimum_output_eur_per_h * units.committable)[unit]).sum() * h)
         many = np.flatnonzero(~segments.single)
@@ -181,7 +178,6 @@ class Plant:
             width = np.broadcast_to(segments.width_mw[many], (self.n_period, *segments.width_mw[many].shape))
             dearer = (segments.eur_per_mwh[many, 1:] - segments.eur_per_mwh[many, :1]) * h
             z = model.add_columns(width[:, :, 1:].shape, 0.0, width[:, :, 1:], dearer)
-            self.power.append(z.ravel())
             first = base[:, many] + width[:, :, 0]
             model.add_rows([(p[:, many], 1.0), (z, -1.0)], -INF, first, (self.n_period, many.size))
         return p
@@ -247,7 +243,6 @@ class Plant:
             total[t] = np.bincount(pool, available_mw[t], minlength=keys.shape[0])
         columns = model.add_columns(total.shape, 0.0, total, (keys[:, 1] - keys[:, 2]) * h)
         model.offset += float((total * keys[:, 2]).sum() * h)
-        self.power.append(columns.ravel())
         self.inject(columns, keys[:, 0].astype(int))
         if budget.any():
             self.output.append((unit, [(columns, np.ones(columns.shape))]))

@@ -120,7 +120,6 @@ class FreeUnits:
         price = self.segments.eur_per_mwh[:, 0] * h
         self.p = model.add_columns(self.shape, 0.0, self.range.width_mw, price)
         bus = units.bus[self.unit]
-        self.plant.power.append(self.p.ravel())
         self.plant.inject(self.p, bus)
         self.plant.inject(self.u, bus, self.range.low_mw)
         self.plant.output.append((self.unit, [(self.p, 1.0), (self.u, self.range.low_mw)]))
@@ -303,7 +302,6 @@ class FreeUnits:
         below = np.cumsum(finite, axis=1) - finite
         room = np.clip(r.width_mw[:, many, None] - below[None], 0.0, width[None])
         z = model.add_columns(room[:, :, 1:].shape, 0.0, room[:, :, 1:], (price[:, 1:] - price[:, :1]) * h)
-        self.plant.power.append(z.ravel())
         at_start, at_stop = self._segment_cuts(many, below[None] + room, room)
         for s in range(width.shape[1]):
             used: list[Term] = [(z[:, :, s - 1], 1.0)] if s else [(self.p[:, many], 1.0), (z, -1.0)]

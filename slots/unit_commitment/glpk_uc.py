@@ -16,8 +16,6 @@ class Parameters(ProgramParameters):
 
     gap: float = Field(0.002, ge=0, le=0.2)
     """Relative gap between the cost and its proven bound that is good enough."""
-    open_binaries_max: int = Field(30, ge=0, le=10_000_000)
-    """Most on/off decisions that the relaxation may leave open for a small MIP; more of them are rounded."""
     mip_binaries_max: int = Field(300, ge=0, le=10_000_000)
     """Most on/off decisions of a horizon whose whole MIP is solved; larger ones stop after the responses."""
     responses_max: int = Field(10, ge=0, le=100_000)

@@ -18,8 +18,6 @@ class Parameters(ProgramParameters):
     """Relative gap between the cost and its proven bound that is good enough."""
     nodes_max: int = Field(200, ge=0, le=10_000_000)
     """Most branch-and-bound nodes of one MIP."""
-    open_binaries_max: int = Field(400, ge=0, le=10_000_000)
-    """Most on/off decisions that the relaxation may leave open for a small MIP; more of them are rounded."""
     mip_binaries_max: int = Field(2000, ge=0, le=10_000_000)
     """Most on/off decisions of a horizon whose whole MIP is solved; larger ones stop after the responses."""
     responses_max: int = Field(20, ge=0, le=100_000)

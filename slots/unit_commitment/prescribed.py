@@ -42,7 +42,8 @@ def prescribed(inputs: Inputs) -> IntArray:
     """Return the commitment that is already known, (period, unit): 1 on, 0 off, -1 free.
 
     In this order: a unit out of service is off; `fixed_on` holds; the minimum time that is still running at the
-    start holds, but for relaxed units; a must-run unit is on. Units that are not committable are on while in service.
+    start holds (not for relaxed units); a must-run unit is on. Units that are not committable are on while in
+    service.
     """
     units, n_period = inputs.grid.units, inputs.load_p_mw.shape[0]
     known = np.where(units.must_run, 1, FREE) * np.ones((n_period, 1), np.int64)

@@ -4,13 +4,11 @@
    only the other units get decisions (`slots.unit_commitment.outline`, `slots.unit_commitment.holding`).
 2. The LP relaxation is solved until it breaks no branch limit. Its objective, less what held units would save at
    its prices, bounds the problem from below.
-3. A small MIP decides the binaries that the relaxation leaves open; what the relaxation decides clearly (the other
-   binaries, outputs at a limit that it pays for) keeps its value there. Where too many are open, they are rounded
-   to the nearest schedules that keep all minimum times. One unit after the other is then given its best schedule
-   (`slots.unit_commitment.responses`), those first that the dispatch's prices promise most of
-   (`slots.unit_commitment.switches`). Without branch limits, or where that ends far from the bound, a dive is
-   tried: it fixes what is nearly whole, solves again, and so on.
-4. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
+3. A dive fixes the binaries that are nearly whole, solves again, and so on, until all are whole. (A small MIP over
+   the binaries that the relaxation leaves open took up to ten times as long and found dearer commitments.)
+4. One unit after the other is then given its best schedule (`slots.unit_commitment.responses`), those first that
+   the dispatch's prices promise most of (`slots.unit_commitment.switches`).
+5. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
 
 Every number of steps is limited by a count, not by time, so that a search can be repeated.
 """
@@ -47,22 +45,16 @@ REGRET_SHARE = 0.1
 """Share of the gap that is good enough that held units may take off the bound."""
 WHOLE = 1e-6
 """A relaxed binary this near to 0 or 1 counts as decided."""
-ROUND_UP = 0.7
-"""Relaxed value from which being on is nearer than being off: too much on is harder to mend than too little."""
 ROUGH_UP = 0.1
-"""The same for the use of a unit in a dispatch without commitment, where nobody betters the answer."""
-DIVE_UP, DIVE_DOWN = 0.6, 0.1
+"""Use of a unit in a dispatch without commitment from which it runs where nobody betters the answer."""
+DIVE_UP, DIVE_DOWN = 0.9, 0.2
 """Relaxed values from which a dive rounds up, and to which it rounds down."""
-DIVE_SHARE = 0.25
-"""Share of the open binaries that a dive step rounds at least."""
-CORE_EUR_PER_MWH = 0.2
-"""Outputs that the relaxation holds at a limit for more than this stay there in the MIP over open binaries."""
-CORE_GAP = 2.5
-"""Gap of that MIP, as a multiple of the gap that is good enough: its own bound is higher."""
-CORE_NODES_MAX = 5
-"""Most nodes of that MIP: what the heuristics at its root do not find, many nodes hardly find either."""
-FAR_GAP = 10.0
-"""From this multiple of the gap that is good enough on, a dive is tried besides."""
+NEARER_ON = 0.5
+"""Value from which being on is nearer than being off."""
+DIVE_SHARE, DIVE_LEAST = 0.25, 8
+"""Share and number of the open binaries that a dive step rounds at least."""
+FAILED_RESPONSES_MAX = 3
+"""After so many units in a row whose best schedule betters nothing, none is asked any more."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +67,6 @@ class SearchLimits:
         Relative gap that is good enough.
     nodes_max : int
         Most nodes of one MIP.
-    open_binaries_max : int
-        Most binaries that the relaxation may leave open for a MIP to decide.
     mip_binaries_max : int
         Most binaries of a problem whose whole MIP is solved.
     responses_max : int
@@ -91,7 +81,6 @@ class SearchLimits:
 
     gap: float
     nodes_max: int
-    open_binaries_max: int
     mip_binaries_max: int
     responses_max: int
     network_rounds_max: int
@@ -252,58 +241,16 @@ class Search:
 
     def _decide(self, relaxed: Solution, bound: float) -> _Best:
         """Find a whole commitment within the gap, or the best that the limits allow."""
-        # Without branch limits a dive finds more than a MIP that holds outputs.
-        commitment = self._decide_open(relaxed) if self.horizon.limits.n_generated else self._dive(relaxed)
-        if commitment is None:
-            commitment = self._nearest(relaxed.x[self.binary])
-        best = self._improve(commitment, bound)
-        if best is None or best.gap > FAR_GAP * self.limits.gap:
-            other = self._improve(self._dive(relaxed), bound)
-            best = min(filter(None, (best, other)), key=lambda c: c.objective, default=None)
+        best = self._dispatch(self._dive(relaxed), bound)
+        if best is None:
+            best = self._dispatch(self._nearest(relaxed.x[self.binary]), bound)
+        if best is not None and best.gap > self.limits.gap:
+            best = self._respond(best)
         if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
             best = self._whole(best, bound)
         if best is None:
             raise self._failure("no commitment found that keeps all hard limits")
         return best
-
-    def _improve(self, commitment: FloatArray, bound: float) -> _Best | None:
-        """Dispatch a commitment and better it unit by unit; None if it has no dispatch."""
-        best = self._dispatch(commitment, bound)
-        if best is not None and best.gap > self.limits.gap:
-            best = self._respond(best)
-        return best
-
-    def _decide_open(self, relaxed: Solution) -> FloatArray | None:
-        """Decide the open binaries of the relaxation in a small MIP; None if there are too many or it fails."""
-        value = relaxed.x[self.binary]
-        open_ = np.abs(value - np.round(value)) > WHOLE
-        if not 0 < open_.sum() <= self.limits.open_binaries_max:
-            return None
-        settled, held = self.binary[~open_], self._held_outputs(relaxed)
-        self._fix(settled, np.round(relaxed.x[settled]))
-        self._fix(held, relaxed.x[held])
-        nodes = min(CORE_NODES_MAX, self.limits.nodes_max)
-        found = self.session.solve_integer(CORE_GAP * self.limits.gap, nodes)
-        self._release(settled)
-        self._release(held)
-        log.debug("%d of %d binaries open: %s, %.6g", int(open_.sum()), open_.size, found.status, found.objective)
-        return np.round(found.x[self.binary]) if found.found else None
-
-    def _held_outputs(self, relaxed: Solution) -> IntArray:
-        """Return the columns of output that stay at their limit; those next to open binaries move freely."""
-        free, model = self.horizon.free, self.model
-        columns = np.concatenate(self.horizon.plant.power)
-        x, dear = relaxed.x[columns], CORE_EUR_PER_MWH * self.horizon.inputs.period_h
-        at_limit = (x <= model.lower[columns] + 1e-9) | (x >= model.upper[columns] - 1e-9)
-        held = np.zeros(model.n_column, bool)
-        held[columns] = at_limit & (np.abs(relaxed.column_dual[columns]) > dear)
-        value = relaxed.x[free.u]
-        open_ = np.abs(value - np.round(value)) > WHOLE
-        near = open_.copy()
-        near[1:] |= open_[:-1]
-        near[:-1] |= open_[1:]
-        held[free.p[near]] = False
-        return np.flatnonzero(held)
 
     def _dive(self, relaxed: Solution) -> FloatArray:
         """Round the relaxation step by step, solving after each; returns values of the binaries.
@@ -319,7 +266,8 @@ class Search:
                 break
             log.debug("dive: %d of %d binaries are open", int(open_.sum()), open_.size)
             up, down = open_ & (value >= DIVE_UP), open_ & (value <= DIVE_DOWN)
-            missing = int(np.ceil(DIVE_SHARE * open_.sum())) - int((up | down).sum())
+            least = max(int(np.ceil(DIVE_SHARE * open_.sum())), DIVE_LEAST)
+            missing = least - int((up | down).sum())
             if missing > 0:
                 rest = np.flatnonzero(open_ & ~up & ~down)
                 up[rest[np.argsort(-value[rest], kind="stable")][:missing]] = True
@@ -337,10 +285,10 @@ class Search:
     def _nearest(self, value: FloatArray) -> FloatArray:
         """Return the whole commitment nearest to relaxed binaries that keeps all minimum times."""
         free = self.horizon.free
-        relaxed = np.zeros(self.model.n_column)
-        relaxed[self.binary] = value
-        relaxed[free.u] = self._nearest_on(relaxed[free.u], ROUND_UP)
-        return relaxed[self.binary]
+        nearest = np.zeros(self.model.n_column)
+        nearest[self.binary] = value
+        nearest[free.u] = self._nearest_on(nearest[free.u], NEARER_ON)
+        return nearest[self.binary]
 
     def _nearest_on(self, value: FloatArray, up: float) -> BoolArray:
         """Return the commitment nearest to relaxed values that keeps all minimum times, both (period, free).
@@ -365,7 +313,7 @@ class Search:
         """
         free, limits, rules = self.horizon.free, self.limits, self._rules()
         asked: set[int] = set()
-        improved = False
+        improved, failed = False, 0
         for round_ in range(limits.responses_max):
             on = best.solution.x[free.u] > 0.5
             least = max(limits.gap * abs(best.objective), 1.0) / 100
@@ -373,9 +321,10 @@ class Search:
             switch = next((s for s in promising if s.unit not in asked), None)
             if switch is None and improved and promising:
                 asked, improved, switch = set(), False, promising[0]
-            if switch is None or best.gap <= limits.gap:
+            if switch is None or best.gap <= limits.gap or failed == FAILED_RESPONSES_MAX:
                 break
             asked.add(switch.unit)
+            failed += 1
             own = self._best_schedule(best, on, switch.unit)
             if own is None or (own == on[:, switch.unit]).all():
                 continue
@@ -383,7 +332,7 @@ class Search:
             better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
             log.debug("response %d promises %.0f, better: %s", round_, switch.gain_eur, better)
             if tried is not None and better:
-                best, improved = tried, True
+                best, improved, failed = tried, True, 0
         return best
 
     def _best_schedule(self, best: _Best, on: BoolArray, unit: int) -> BoolArray | None:

@@ -53,7 +53,7 @@ def commit(
     count = -(-n_period // decided)
     edges = np.linspace(0, n_period, count + 1).round().astype(int)
     # There are many windows: only small ones may take a MIP.
-    short = replace(limits, mip_binaries_max=limits.mip_binaries_max // 4, open_binaries_max=0)
+    short = replace(limits, mip_binaries_max=limits.mip_binaries_max // 4)
     state = _State(
         inputs.initial_on,
         inputs.initial_h,
