@@ -30,7 +30,7 @@ class Parameters(ProgramParameters):
     """Relative excess, as a share of the limit."""
     rows_per_period_max: int = Field(30, ge=1, le=100_000)
     """Most branch limits that one round adds in a period."""
-    window_periods_max: int = Field(40, ge=8, le=100_000)
+    window_periods_max: int = Field(60, ge=8, le=100_000)
     """Most periods that are decided at once; longer horizons are decided in windows."""
     time_limit_s: float = Field(600.0, gt=0)
     """Safety net for one solve; results are reproducible as long as it does not bind."""
