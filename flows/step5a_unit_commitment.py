@@ -240,13 +240,17 @@ def _tables(
         "hvdc.p_mw": (grid.hvdc.id, outputs.hvdc_p_mw),
     }
     last = -(-(stop - start) // period) - 1
+    p_end = outputs.p_mw[last]
+    if month:  # a relaxed unit may have ended between rest and minimum output
+        at_least = np.where(outputs.on[last], np.maximum(p_end, grid.units.p_mw_min), 0.0)
+        p_end = np.where(grid.units.committable, at_least, p_end)
     on = np.repeat(outputs.on[: last + 1], period, axis=0)[: stop - start]
     end = result_table(
         {
             "unit": grid.units.id.tolist(),
             "on": outputs.on[last],
             "hours_in_state": hours_in_last_state(on, *initial),
-            "p_mw": outputs.p_mw[last],
+            "p_mw": p_end,
         }
     )
     storage = outputs.storage_energy_mwh[last] if grid.storages.id.size else np.empty(0)

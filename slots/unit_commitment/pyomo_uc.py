@@ -206,12 +206,13 @@ def _add_relaxed_output(m: Any, case: _Case) -> None:
             share, low, high = m.share[t, i], float(case.low[t, i]), float(case.high[t, i])
             run = float(units.minimum_output_eur_per_h[i] + start[i])
             parts = [m.part[t, i, s] for s in range(len(width))]
-            room = np.maximum(units.p_mw_max[i] - units.p_mw_min[i], 0.0)
             for mw, eur, part in zip(width, price, parts, strict=True):
                 part.setlb(0.0)
-                m.constraint.add(part <= float(min(mw, room)) * share)
+                if np.isfinite(mw):
+                    m.constraint.add(part <= float(mw) * share)
                 m.costs.append(float(eur) * case.h * part)
             m.constraint.add(m.p[t, i] == float(units.p_mw_min[i]) * share + sum(parts))
+            m.constraint.add(m.p[t, i] <= float(max(units.p_mw_max[i], units.p_mw_min[i])) * share)
             m.costs.append(run * case.h * share)
             m.p[t, i].setub(high)
             m.p[t, i].setlb(low if case.known[t, i] == 1 else 0.0)
