@@ -113,7 +113,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
             reserve_up_mw=blocks(data.reserve_up_mw, period, "max"),
             reserve_down_mw=blocks(data.reserve_down_mw, period, "max"),
             branch_mw_max=data.branch_mw_max,
-            integer=units.committable & (units.min_up_h >= SLOW_MIN_UP_H) if month else units.committable,
+            integer=_slow(units) if month else units.committable,
             fixed_on=_without_conflict(fixed, in_service, units, on, hours_in_state, before is None)
             if fixed is not None
             else np.full((count, units.n), FREE),
@@ -127,6 +127,11 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
     )
     assert isinstance(outputs, Outputs)
     return _tables(data, outputs, start, stop, period, month, (on, hours_in_state))
+
+
+def _slow(units: Units) -> BoolArray:
+    """Return the units that the month decides, (unit,)."""
+    return np.asarray(units.committable & (units.min_up_h >= SLOW_MIN_UP_H))
 
 
 def _losses_share(data: ScheduleHours, period: int) -> FloatArray:
@@ -187,9 +192,8 @@ def _end_state(job: Job, task_id: str) -> tuple[BoolArray, IntArray, FloatArray,
 def _decisions(job: Job, known: _Neighbours, horizon: slice, data: ScheduleHours) -> IntArray:
     """Return what is decided in the day's hours: slow units by the month, the look-ahead by a day after."""
     units = data.grid.units
-    slow = units.committable & (units.min_up_h >= SLOW_MIN_UP_H)
     fixed = np.full((horizon.stop - horizon.start, units.n), FREE)
-    for task, which in ((known.month, slow), (known.after, units.committable)):
+    for task, which in ((known.month, _slow(units)), (known.after, units.committable)):
         if task is None:
             continue
         first, _, on = hourly_values(job.output(task, "unit.on"))
@@ -243,7 +247,7 @@ def _tables(
     p_end = outputs.p_mw[last]
     if month:  # a relaxed unit may have ended between rest and minimum output
         at_least = np.where(outputs.on[last], np.maximum(p_end, grid.units.p_mw_min), 0.0)
-        p_end = np.where(grid.units.committable, at_least, p_end)
+        p_end = np.where(grid.units.committable & ~_slow(grid.units), at_least, p_end)
     on = np.repeat(outputs.on[: last + 1], period, axis=0)[: stop - start]
     end = result_table(
         {

@@ -6,7 +6,6 @@ import numpy as np
 
 from bos_core.grid.injections import sum_by_bus
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
-from bos_core.grid.schedule import TOLERANCE_MW
 from slots.linear_model import INF, LinearModel, Solution
 from slots.network_limits import NetworkLimits
 from slots.plant import Plant, reserve_ability, share_reserve
@@ -16,7 +15,13 @@ from slots.unit_commitment.formulation import FreeUnits
 from slots.unit_commitment.holding import Prices
 from slots.unit_commitment.outline import load_share
 from slots.unit_commitment.prescribed import contradicts_minimum_times
-from slots.unit_commitment.start_costs import relaxed_start_eur_per_h, switching_cost_eur
+from slots.unit_commitment.relaxed import (
+    counts_as_on,
+    relaxed_low_mw,
+    relaxed_start_eur_per_h,
+    relaxed_units,
+)
+from slots.unit_commitment.start_costs import switching_cost_eur
 
 
 class Horizon:
@@ -74,7 +79,6 @@ class Horizon:
     def _add_units(self) -> None:
         inputs, units = self.inputs, self.inputs.grid.units
         undecided = units.committable & (self.known == FREE).any(0)
-        free, relaxed = np.flatnonzero(undecided & inputs.integer), np.flatnonzero(undecided & ~inputs.integer)
         self._count_known_switching(np.flatnonzero(units.committable & ~undecided))
         settled = np.flatnonzero(~undecided & ~units.variable & (self.known == 1).any(0))
         variable = np.flatnonzero(units.variable)
@@ -83,13 +87,14 @@ class Horizon:
         power = np.where(inputs.free_start | ~inputs.initial_on[settled], np.nan, inputs.initial_p_mw[settled])
         self.settled = self.plant.add_settled(settled, on, self.high_mw[:, settled], before, power)
         self.variable = self.plant.add_variable(variable, self.high_mw[:, variable])
-        self.relaxed = self._add_relaxed(relaxed)
+        self.relaxed = self._add_relaxed(relaxed_units(inputs, self.known))
+        free = np.flatnonzero(undecided & inputs.integer)
         self.free = FreeUnits(self.plant, inputs, free, self.known, self.loose, self.high_mw)
 
     def _add_relaxed(self, unit: IntArray) -> Envelopes:
         """Add units without commitment, which give all their room as reserve."""
         high = self.high_mw[:, unit]
-        low = np.where(self.known[:, unit] == 1, np.minimum(self.inputs.grid.units.p_mw_min[unit], high), 0.0)
+        low = relaxed_low_mw(self.inputs, unit, self.known, self.high_mw)
         added = add_envelopes(self.plant, unit, low, high, relaxed_start_eur_per_h(self.inputs, unit))
         if self.plant.reserve:
             self.plant.up += [(columns, -factor) for columns, factor in added.output]
@@ -126,10 +131,11 @@ class Horizon:
         low[:, self.settled.unit], high[:, self.settled.unit] = self.settled.low_mw, self.settled.high_mw
         p[:, self.variable.unit] = self.variable.p_mw(x)
         self._read_free(x, on, p, low, high)
-        self._read_relaxed(x, on, p)
+        relaxed = self.relaxed
+        p[:, relaxed.unit] = relaxed.p_mw(x)
+        on[:, relaxed.unit] = counts_as_on(inputs, relaxed.unit, self.known, p)
         initial = np.where(inputs.initial_on & (not inputs.free_start), inputs.initial_p_mw, np.nan)
         up, down = reserve_ability(grid, self.plant.limits, on, p, (low, high), initial)
-        relaxed = self.relaxed
         up[:, relaxed.unit] = np.maximum(relaxed.high_mw - p[:, relaxed.unit], 0.0)
         down[:, relaxed.unit] = np.maximum(p[:, relaxed.unit] - relaxed.low_mw, 0.0)
         short_up, short_down = (np.maximum(x[columns], 0.0) for columns in self.short)
@@ -170,13 +176,6 @@ class Horizon:
         cut = np.maximum(r.after_start_mw * x[free.v], r.before_stop_mw * stops)
         low[:, free.unit] = r.low_mw * u
         high[:, free.unit] = (r.low_mw + r.width_mw) * u - cut
-
-    def _read_relaxed(self, x: FloatArray, on: BoolArray, p: FloatArray) -> None:
-        """Fill in the relaxed units; they count as on from half their minimum output on."""
-        unit = self.relaxed.unit
-        p[:, unit] = self.relaxed.p_mw(x)
-        enough = np.maximum(self.inputs.grid.units.p_mw_min[unit] / 2, TOLERANCE_MW)
-        on[:, unit] = (p[:, unit] >= enough) | (self.known[:, unit] == 1)
 
 
 def relative_gap(objective: float, bound: float) -> float:

@@ -20,7 +20,7 @@ from slots.network_limits import NetworkLimits
 from slots.plant import Plant
 from slots.unit_commitment.contract import FREE, Inputs
 from slots.unit_commitment.envelopes import add_envelopes
-from slots.unit_commitment.start_costs import relaxed_start_eur_per_h
+from slots.unit_commitment.relaxed import relaxed_start_eur_per_h
 
 _TINY = 1e-9
 

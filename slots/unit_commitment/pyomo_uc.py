@@ -16,7 +16,7 @@ from pyomo.contrib.appsi.solvers import Highs
 
 from bos_core.grid.dc import susceptance
 from bos_core.grid.model import BoolArray, FloatArray
-from bos_core.grid.schedule import TOLERANCE_MW, PeriodLimits, waive_unreachable
+from bos_core.grid.schedule import PeriodLimits, waive_unreachable
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from bos_core.objects.errors import ProgramError
 from slots.glpk_session import glpsol
@@ -24,7 +24,13 @@ from slots.plant import reserve_ability, share_reserve
 from slots.unit_commitment.contract import FREE, Inputs, Outputs
 from slots.unit_commitment.horizon import relative_gap
 from slots.unit_commitment.prescribed import contradicts_minimum_times, prescribed, validate
-from slots.unit_commitment.start_costs import relaxed_start_eur_per_h, start_classes
+from slots.unit_commitment.relaxed import (
+    counts_as_on,
+    relaxed_low_mw,
+    relaxed_start_eur_per_h,
+    relaxed_units,
+)
+from slots.unit_commitment.start_costs import start_classes
 
 
 class Parameters(ProgramParameters):
@@ -62,9 +68,8 @@ class _Case:
         self.inputs, self.h = inputs, inputs.period_h
         self.periods = range(inputs.load_p_mw.shape[0])
         self.known = prescribed(inputs)
-        relaxed = units.committable & ~inputs.integer & (self.known == FREE).any(0)
-        self.relaxed = np.flatnonzero(relaxed).tolist()
-        self.committable = np.flatnonzero(units.committable & ~relaxed).tolist()
+        self.relaxed = relaxed_units(inputs, self.known).tolist()
+        self.committable = np.setdiff1d(np.flatnonzero(units.committable), self.relaxed).tolist()
         self.limits = PeriodLimits.of(units, self.h)
         self.loose = contradicts_minimum_times(self.known, inputs, self.limits)
         off = self.known == 0
@@ -199,12 +204,13 @@ def _add_relaxed_output(m: Any, case: _Case) -> None:
     """Add units of which any share runs in a period: all that they do and cost shrinks with the share."""
     units = case.inputs.grid.units
     m.share = pyo.Var(case.periods, case.relaxed, within=pyo.UnitInterval)
-    start = dict(zip(case.relaxed, relaxed_start_eur_per_h(case.inputs, np.array(case.relaxed, int)), strict=True))
-    for i in case.relaxed:
+    unit = np.array(case.relaxed, int)
+    start = relaxed_start_eur_per_h(case.inputs, unit)
+    low = relaxed_low_mw(case.inputs, unit, case.known, case.high)
+    for k, i in enumerate(case.relaxed):
         width, price = case.segments(i)
         for t in case.periods:
-            share, low, high = m.share[t, i], float(case.low[t, i]), float(case.high[t, i])
-            run = float(units.minimum_output_eur_per_h[i] + start[i])
+            share = m.share[t, i]
             parts = [m.part[t, i, s] for s in range(len(width))]
             for mw, eur, part in zip(width, price, parts, strict=True):
                 part.setlb(0.0)
@@ -213,9 +219,9 @@ def _add_relaxed_output(m: Any, case: _Case) -> None:
                 m.costs.append(float(eur) * case.h * part)
             m.constraint.add(m.p[t, i] == float(units.p_mw_min[i]) * share + sum(parts))
             m.constraint.add(m.p[t, i] <= float(max(units.p_mw_max[i], units.p_mw_min[i])) * share)
-            m.costs.append(run * case.h * share)
-            m.p[t, i].setub(high)
-            m.p[t, i].setlb(low if case.known[t, i] == 1 else 0.0)
+            m.costs.append(float(units.minimum_output_eur_per_h[i] + start[k]) * case.h * share)
+            m.p[t, i].setub(float(case.high[t, i]))
+            m.p[t, i].setlb(float(low[t, k]))
 
 
 def _add_ramps(m: Any, case: _Case) -> None:
@@ -393,13 +399,13 @@ def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     u = (case.known == 1).astype(float)
     u[:, case.committable] = [[pyo.value(m.on[t, i]) for i in case.committable] for t in case.periods]
     on = u > 0.5
-    relaxed, low = case.relaxed, np.where(case.known == 1, case.low, 0.0)
-    enough = np.maximum(grid.units.p_mw_min[relaxed] / 2, TOLERANCE_MW)
-    on[:, relaxed] = (p[:, relaxed] >= enough) | (case.known[:, relaxed] == 1)
+    relaxed = np.array(case.relaxed, int)
+    on[:, relaxed] = counts_as_on(inputs, relaxed, case.known, p)
     initial = np.where(inputs.initial_on & (not inputs.free_start), inputs.initial_p_mw, np.nan)
     able = reserve_ability(grid, case.limits, on, p, (case.low * u, _upper(m, case, u)), initial)
+    low = relaxed_low_mw(inputs, relaxed, case.known, case.high)
     able[0][:, relaxed] = np.maximum(case.high - p, 0.0)[:, relaxed]
-    able[1][:, relaxed] = np.maximum(p - low, 0.0)[:, relaxed]
+    able[1][:, relaxed] = np.maximum(p[:, relaxed] - low, 0.0)
     short = [_values(v, len(case.periods)) for v in (m.short_up, m.short_down)]
     flow = _values(m.flow, len(case.periods), grid.network.n_branch)
     n_hvdc, n_storage = grid.hvdc.id.size, grid.storages.id.size

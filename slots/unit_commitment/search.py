@@ -4,8 +4,7 @@
    only the other units get decisions (`slots.unit_commitment.outline`, `slots.unit_commitment.holding`).
 2. The LP relaxation is solved until it breaks no branch limit. Its objective, less what held units would save at
    its prices, bounds the problem from below.
-3. A dive fixes the binaries that are nearly whole, solves again, and so on, until all are whole. (A small MIP over
-   the binaries that the relaxation leaves open took up to ten times as long and found dearer commitments.)
+3. A dive fixes the binaries that are nearly whole, solves again, and so on, until all are whole.
 4. One unit after the other is then given its best schedule (`slots.unit_commitment.responses`), those first that
    the dispatch's prices promise most of (`slots.unit_commitment.switches`).
 5. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
@@ -230,8 +229,8 @@ class Search:
         free, on = self.horizon.free, self.horizon.known.copy()
         on[:, free.unit] = self._nearest_on(np.nan_to_num(self.outline.used[:, free.unit]), ROUGH_UP)
         settled = Search(replace(self.inputs, fixed_on=on), self._open_session, self.limits, self.outline)
-        settled._timed_out = True
-        return settled.dispatch(bound, "units run as in a dispatch without commitment")
+        outputs = settled.dispatch(bound, "units run as in a dispatch without commitment")
+        return replace(outputs, fallback=TIMED_OUT)
 
     def _fix(self, columns: IntArray, values: FloatArray) -> None:
         self.session.set_bounds(columns, values, values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
-from slots.unit_commitment.contract import RELAXED_RUN_H, Inputs
 
 
 def start_classes(units: Units, unit: int) -> tuple[IntArray, FloatArray]:
@@ -50,15 +49,6 @@ def switching_cost_eur(
             state = bool(on[t, i])
             off_h += period_h
     return cost
-
-
-def relaxed_start_eur_per_h(inputs: Inputs, unit: IntArray) -> FloatArray:
-    """Return what the starts of relaxed units add to each hour of running, (chosen,); 0 for the others."""
-    units, added = inputs.grid.units, np.zeros(unit.size)
-    for i in np.flatnonzero(~inputs.integer[unit]):
-        cost = start_classes(units, int(unit[i]))[1]
-        added[i] = cost[0] / RELAXED_RUN_H if cost.size else 0.0
-    return added
 
 
 COLD_H = 1_000_000
