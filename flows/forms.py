@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from bos_core.access.workspace import Workspace
 from bos_core.programs import registry
+from flows.planned_hours import needs_plan
 from flows.request import STEP_ORDER, PowerFlowPrograms, Programs, StepName
 
 VERSIONS_SHOWN = 20
@@ -100,6 +101,8 @@ def form(flow: Flow[..., Any], choices: Choices, single: StepName | None = None)
         _offer_scenarios(fields["scenario"], choices.starting_with(before))
         if single:
             del fields["from_step"], fields["to_step"]
+        if single and needs_plan(single):
+            _leave_hours_open(definitions, fields["horizon"])
         if before:
             fields["scenario"]["description"] += f" Choose one that the step {before} made."
         _describe_references(definitions)
@@ -144,6 +147,14 @@ def _offer_programs(definitions: dict[str, Any], used: dict[str, Any], slots: Ma
         entry["default"] = slot.programs[0]
         entry["description"] = slot.summary
     used["default"] = {name: slots[name].programs[0] for name in offered if slots[name].programs}
+
+
+def _leave_hours_open(definitions: dict[str, Any], horizon: dict[str, Any]) -> None:
+    """Preset no hours: what is left empty is every hour that the scenario has planned."""
+    horizon.pop("default", None)
+    for entry in _definition(definitions, horizon)["properties"].values():
+        entry.pop("default", None)
+    horizon["description"] = "Empty: every hour that the scenario has planned."
 
 
 def _offer_scenarios(entry: dict[str, Any], scenarios: Sequence[str]) -> None:

@@ -145,7 +145,7 @@ class _Programme:
     def add_cuts(self, chosen: IntArray) -> None:
         """Add some cuts with their slacks."""
         model, prices, pairs = self.model, self.prices, self.cuts.pairs
-        # an overload before any outage is not run: load is shed instead
+        # before any outage load is shed, unless that takes more than 2 MW for each MW of overload
         before = pairs.outage[chosen] == BASE_CASE
         price = np.where(before, 2 * prices.shed, _FURTHER_SHARE * prices.overload)
         slack = self.slack[chosen] = model.add_columns((chosen.size,), 0.0, np.inf, price)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.request import PlanRequest
 
 expect.set_options(timeout=30_000)
 
@@ -111,6 +115,21 @@ def _choose(page: Page, shown: str, wanted: str, picture: Path) -> None:
     page.screenshot(path=picture)
     option.click()
     expect(page.get_by_text(wanted, exact=True).first).to_be_visible()
+
+
+def test_a_step_behind_the_plan_leaves_the_hours_open(service: Any, page: Page, tmp_path: Path) -> None:
+    name = "step-6-n1-verification/default"
+    with temporary_settings({PREFECT_API_URL: service.api}), get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(name).id
+        page.goto(f"{service.url}/v2/deployments/deployment/{deployment}/run")
+        expect(page.get_by_text("Empty: every hour that the scenario has planned.")).to_be_visible()
+        page.screenshot(path=tmp_path / "form.png")
+        page.get_by_role("button", name="Submit", exact=True).click()
+        expect(page).to_have_url(re.compile(f"{deployment}[?]"))
+        (run,) = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        )
+    assert PlanRequest.model_validate(run.parameters["request"]).horizon.model_fields_set == set()
 
 
 def test_the_older_ui_shows_the_same_form(service: Any, page: Page, week: str, tmp_path: Path) -> None:

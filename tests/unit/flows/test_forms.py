@@ -75,3 +75,12 @@ def test_the_form_of_a_step_begins_with_what_the_step_before_made() -> None:
     assert fields["scenario"]["description"].endswith("Choose one that the step reactive_dispatch made.")
     assert not {"from_step", "to_step"} & set(fields)
     assert form(toy, choices)["definitions"]["PlanRequest"]["properties"]["scenario"]["enum"][0] == "big"
+
+
+def test_a_step_behind_the_plan_presets_no_hours() -> None:
+    choices = Choices(("big",), SLOTS)
+    for step, preset in (("unit_commitment", True), ("n1_verification", False)):
+        definitions = form(toy, choices, step)["definitions"]
+        horizon = definitions["PlanRequest"]["properties"]["horizon"]
+        hours = definitions["Horizon"]["properties"]
+        assert ["default" in entry for entry in (horizon, *hours.values())] == [preset] * 3
