@@ -93,6 +93,8 @@ class N1Result:
         Outages that Newton's method solved one by one, after the kernel had given them up.
     kernel : str
         What solved the others; one of `bos_core.grid.n1_kernels.KERNELS`.
+    kernel_s : dict
+        Time that it took by part of the work, s; empty where the kernel keeps none.
     """
 
     extremes: Extremes
@@ -105,6 +107,7 @@ class N1Result:
     voltages: Violations
     solved_alone: IntArray
     kernel: str
+    kernel_s: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +177,7 @@ class _Hour:
     overloads: Listed
     voltages: Listed
     solved_alone: int
+    kernel_s: dict[str, float]
 
 
 def _verify_hour(
@@ -203,17 +207,18 @@ def _verify_hour(
     if not solved:
         nothing = np.full(network.n_branch, np.nan), np.full(network.n_bus, np.nan)
         empty = new_list(0)
-        return _Hour(extremes, lost_load, lost_generation, DIVERGED, *nothing, empty, empty, 0)
+        return _Hour(extremes, lost_load, lost_generation, DIVERGED, *nothing, empty, empty, 0, {})
     state.p[:] += balance * state.weight
     v = (state.vr + 1j * state.vi)[elimination.position]
     monitor = _monitor(network, elimination, criteria, v)
     hour.factorize()
-    overloads, voltages, left = solve_outages(
+    solved_together = solve_outages(
         kernel, pattern, hour.factors, state, control, g, b, slack, split.outages, monitor, extremes, tol, enforce,
         distributed,
     )  # fmt: skip
+    overloads, voltages = solved_together.overloads, solved_together.voltages
     found = _Findings(extremes, overloads, overloads.case.size, voltages, voltages.case.size)
-    for case in left:
+    for case in solved_together.left:
         given_back = _stranded_hvdc(grid, snapshot, elimination, split.dead_buses(case))
         _solve_alone(hour, split, int(case), given_back, monitor, tol, enforce, found)
     return _Hour(
@@ -225,7 +230,8 @@ def _verify_hour(
         np.abs(v),
         _in_order(found.overloads, found.n_overloads),
         _in_order(found.voltages, found.n_voltages),
-        left.size,
+        solved_together.left.size,
+        solved_together.seconds,
     )
 
 
@@ -440,6 +446,7 @@ def _joined(hours: list[_Hour], cases: int, network: Network, kernel: str) -> N1
         columns = [getattr(hour.extremes, name) for hour in hours]
         return np.stack(columns) if columns else getattr(new_extremes(cases), name)[None][:0]
 
+    parts = dict.fromkeys(part for hour in hours for part in hour.kernel_s)
     return N1Result(
         extremes=Extremes(**{name: stacked(name) for name in Extremes._fields}),
         lost_load_mw=rows([hour.lost_load_mw for hour in hours], cases),
@@ -451,4 +458,5 @@ def _joined(hours: list[_Hour], cases: int, network: Network, kernel: str) -> N1
         voltages=violations([hour.voltages for hour in hours]),
         solved_alone=np.array([hour.solved_alone for hour in hours], dtype=np.int64),
         kernel=kernel,
+        kernel_s={part: sum(hour.kernel_s.get(part, 0.0) for hour in hours) for part in parts},
     )

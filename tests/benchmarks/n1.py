@@ -21,6 +21,7 @@ from networks import CASES, TOLERANCE_PU, Case, builtin, simbench
 from power_flow import pgm_arrays
 from timing import Timing, best_of
 
+from bos_core.grid.elimination import elimination_of
 from bos_core.grid.model import Grid, IntArray, Snapshot
 from bos_core.grid.n1 import CONVERGED, DIVERGED, ISLANDED, Criteria, N1Result, verify_outages
 from bos_core.grid.n1_cases import Extremes
@@ -37,6 +38,8 @@ SAMPLES = {"OpenLoadFlow": 100, "pandapower": 10, "power-grid-model": 50}
 DAY_PEER_HOURS = (8, 18)
 GROWTH_PAIRS = (10_000, 100_000, 1_000_000, 10_000_000)
 BLOCK_HOURS = 24
+CACHE_BYTES = 512 * 1024
+"""About what a group of outages works on; fits the second-level cache."""
 PROCESS_RUNS = 3
 
 
@@ -84,6 +87,7 @@ def run(bench: Bench, budget_s: float) -> None:
         gc.collect()
     _day(bench, day)
     _kernels(bench, day)
+    _limits(bench, day)
     _growth(bench, day, budget_s)
     _two_processes(bench, day)
 
@@ -392,6 +396,37 @@ def _alike(a: Extremes, b: Extremes) -> tuple[Accuracy, ...]:
         Accuracy("dV p.u.", max(far("vm_min_pu"), far("vm_max_pu")), SAME_PU),
         Accuracy("d loading", far("loading_max"), SAME_LOADING),
     )
+
+
+def _limits(bench: Bench, day: PlannedDay) -> None:
+    """What the time of a pair goes to, and how far its arithmetic and its traffic are from what a core can do."""
+    task = Task("", day.grid, day.states, day.outages, _criteria(day), True)
+    with bench.doing("where the time goes"):
+        times, result = best_of(task.verify, runs_max=3, budget_s=4.0)
+        matrix = np.ones((1024, 1024), np.float32)
+        product, _ = best_of(lambda: matrix @ matrix, budget_s=1.0)
+        source = np.ones(CACHE_BYTES // 16)
+        target = np.empty_like(source)
+        copy, _ = best_of(lambda: [np.copyto(target, source) for _ in range(100)], budget_s=1.0)
+    inside = sum(result.kernel_s.values())
+    bench.facts["time_of_a_pair"] = {
+        **{f"{part}_%": 100 * seconds / inside for part, seconds in result.kernel_s.items()},
+        "kernel_us": 1e6 * inside / task.pairs,
+        "base_case_and_outages_solved_alone_us": 1e6 * (times.cpu_s - inside) / task.pairs,
+    }
+    pattern, n = elimination_of(day.grid.network).pattern, day.grid.network.n_bus
+    entries, factors = pattern.y_column.size, pattern.l_column.size + pattern.u_column.size
+    steps = float(result.extremes.iterations.mean())
+    flops = (steps + 1) * 8 * (entries + n) + steps * (2 * 8 * (factors + n) + 24 * n)
+    traffic = (steps + 1) * (16 * entries + 24 * n) + steps * (2 * 8 * (factors + 2 * n) + 40 * n)
+    per_s, product_flops, copy_bytes = task.pairs / inside, 2 * 1024**3, 100 * 2 * source.nbytes
+    bench.facts["distance_from_the_machine"] = {
+        "iterations": steps, "flops_a_pair": flops, "bytes_a_pair": traffic,
+        "gflop_per_s": flops * per_s / 1e9, "gb_per_s": traffic * per_s / 1e9,
+        "of_a_float32_matrix_product_%": 100 * flops * per_s * product.cpu_s / product_flops,
+        "of_a_copy_within_the_cache_%": 100 * traffic * per_s * copy.cpu_s / copy_bytes,
+    }  # fmt: skip
+    bench.save()
 
 
 def _growth(bench: Bench, day: PlannedDay, budget_s: float) -> None:

@@ -2,6 +2,7 @@
 // side: `Pattern` and `Factors` of elimination.py, `State` and `Control` of newton.py, `Outages` of n1_lanes.py,
 // `Monitor` and `Extremes` of n1_cases.py. Buses are numbered by elimination position.
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -74,9 +75,30 @@ struct Listed {
     }
 };
 
+// What the time goes to.
+enum Part { PREPARATION, MISMATCH, SUBSTITUTION, COMPENSATION, ROTATION, VERDICT, RECORD, PARTS };
+constexpr const char *PART_NAMES[PARTS] = {"preparation", "mismatch", "substitution", "compensation",
+                                           "rotation",    "verdict",  "record"};
+
+class Stopwatch {
+  public:
+    double seconds[PARTS] = {};
+
+    // Count the time since the last call as this part's.
+    void lap(Part part) {
+        const auto now = std::chrono::steady_clock::now();
+        seconds[part] += std::chrono::duration<double>(now - last).count();
+        last = now;
+    }
+
+  private:
+    std::chrono::steady_clock::time_point last = std::chrono::steady_clock::now();
+};
+
 struct Found {
     Listed overloads, voltages;
     std::vector<int64_t> left; // outages that did not settle
+    Stopwatch watch;
 };
 
 using Solve = void (*)(const BaseCase &, const Outages &, const Monitor &, const Settings &, const Extremes &,
