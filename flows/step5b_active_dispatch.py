@@ -198,7 +198,7 @@ def with_repairs(run: StepRun, name: str) -> pa.Table:
         return table
     new = run.workspace.store.get_table(outputs[0].address)
     kept = table.filter(~np.isin(table["hour"].to_numpy(), new["hour"].to_numpy()))
-    return pa.concat_tables([kept, new]).sort_by("hour")
+    return pa.concat_tables([kept, new])
 
 
 def backfill(run: StepRun, writer: ScenarioWriter) -> str:

@@ -133,10 +133,10 @@ def _violations(job: Job, reader: ScenarioReader, hours: IntArray) -> dict[str, 
     """Return the violations that step 6 found in these hours, in positions of the block's failing hours."""
     trace = verified_by(reader, job.task.task_set)
     wanted = [("hour", "in", hours.tolist())]
-    results = job.workspace.results
-    overloads = results.table(trace, "n1_verification", "overloads", filters=wanted)
-    voltages = results.table(trace, "n1_verification", "voltages", filters=wanted)
-    base = results.table(trace, "n1_verification", "base_overloads", filters=wanted)
+    overloads, voltages, base = (
+        job.workspace.results.table(trace, "n1_verification", name, filters=wanted, hours=job.hours)
+        for name in ("overloads", "voltages", "base_overloads")
+    )
     return {
         "overload_hour": np.searchsorted(
             hours, np.concatenate([overloads["hour"].to_numpy(), base["hour"].to_numpy()])

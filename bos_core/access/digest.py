@@ -51,7 +51,9 @@ def _add(digest: Any, values: pa.Array) -> None:
             raise TypeError("a list column with nulls has no canonical form")
         _add(digest, values.flatten())
     elif pa.types.is_dictionary(kind):
-        _add(digest, values.dictionary_decode())
+        present = pc.drop_null(pc.unique(values.indices))  # in order of appearance, whatever the dictionary's
+        _add(digest, values.dictionary.take(present))
+        _add(digest, pc.index_in(values.indices, value_set=present))
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
         filled = pc.fill_null(values, b"" if pa.types.is_binary(kind) else "")
         digest.update(pc.binary_length(filled).to_numpy(zero_copy_only=False).astype("<i8").tobytes())

@@ -21,15 +21,20 @@ class ResultReader:
     def __init__(self, store: ResultStore, ledger: Ledger) -> None:
         self._store, self._ledger = store, ledger
 
-    def outputs(self, trace_id: str, step: str, name: str) -> list[Output]:
+    def outputs(self, trace_id: str, step: str, name: str, hours: slice | None = None) -> list[Output]:
         """Return the outputs of this name of all successful tasks of a step, in the order of their chunks.
+
+        Parameters
+        ----------
+        hours : slice, optional
+            Only of tasks that work on some of these hours of the year.
 
         Raises
         ------
         NotFoundError
-            If no task of the step has committed such an output.
+            If no such task has committed such an output.
         """
-        found = self._ledger.outputs(trace_id, step, name)
+        found = self._ledger.outputs(trace_id, step, name, hours)
         if not found:
             known = ", ".join(sorted({output.name for output in self._ledger.outputs(trace_id, step)})) or "none"
             raise NotFoundError(
@@ -49,6 +54,7 @@ class ResultReader:
         name: str,
         columns: Sequence[str] | None = None,
         filters: Any = None,
+        hours: slice | None = None,
     ) -> pa.Table:
         """Return one table over all successful tasks, in the order of chunks.
 
@@ -58,10 +64,12 @@ class ResultReader:
             Read only these.
         filters : optional
             pyarrow's filters, e.g. ``[("outcome", "==", 2)]``; row groups that cannot match are not read.
+        hours : slice, optional
+            Only of tasks that work on some of these hours of the year.
         """
         parts = [
             self._store.get_table(output.address, columns, filters)
-            for output in self.outputs(trace_id, step, name)
+            for output in self.outputs(trace_id, step, name, hours)
         ]
         return without_result_metadata(pa.concat_tables(parts))
 

@@ -438,7 +438,9 @@ def encode(table: pa.Table, metadata: Mapping[bytes, bytes] | None = None, row_g
     if metadata:
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     split = _leaf_paths(table.schema, pa.types.is_floating)
-    dictionary = _leaf_paths(table.schema, lambda t: pa.types.is_string(t) or pa.types.is_integer(t))
+    dictionary = _leaf_paths(
+        table.schema, lambda t: pa.types.is_string(t) or pa.types.is_integer(t) or pa.types.is_dictionary(t)
+    )
     sink = io.BytesIO()
     pq.write_table(
         table,

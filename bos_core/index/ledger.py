@@ -303,13 +303,19 @@ class Ledger:
             found = {str(state): int(count) for state, count in connection.execute(query)}
         return {state: found.get(state.value, 0) for state in TaskState}
 
-    def outputs(self, trace_id: str, step: str | None = None, name: str | None = None) -> list[Output]:
-        """Return the committed outputs of successful tasks, by chunk."""
-        return self._outputs(
-            TASK.c.task_set == trace_id,
-            *([TASK.c.step == step] if step is not None else []),
-            *([OUTPUT.c.name == name] if name is not None else []),
-        )
+    def outputs(
+        self, trace_id: str, step: str | None = None, name: str | None = None, hours: slice | None = None
+    ) -> list[Output]:
+        """Return the committed outputs of successful tasks, by chunk; given hours, of tasks that work on some."""
+        conditions = [TASK.c.task_set == trace_id]
+        if step is not None:
+            conditions.append(TASK.c.step == step)
+        if name is not None:
+            conditions.append(OUTPUT.c.name == name)
+        if hours is not None:
+            conditions.append(TASK.c.parameters["start"].as_integer() < hours.stop)
+            conditions.append(TASK.c.parameters["stop"].as_integer() > hours.start)
+        return self._outputs(*conditions)
 
     def task_outputs(self, task_id: str) -> list[Output]:
         """Return the committed outputs of one task."""

@@ -529,6 +529,24 @@ def test_outputs_by_step_and_name_in_order_of_chunks(ledger: Ledger) -> None:
     assert ledger.outputs(context.trace_id, "other") == []
 
 
+def test_outputs_of_tasks_that_work_on_some_hours(ledger: Ledger) -> None:
+    context = open_set(ledger)
+    program = ProgramRef("n1_verification", "batched_newton", "1.0", "d1")
+    for start in (0, 24, 48):
+        parameters = {"start": start, "stop": start + 24}
+        task = Task(context.trace_id, "n1", TaskInput("v1", "in", f"hours={start:04d}", parameters), program, 24)
+        ledger.register([task])
+        ledger.finish(task.id, claimed(ledger, task.id), S.SUCCESS, [output(task.id, 1)])
+
+    def starts(hours: slice) -> list[str]:
+        return [o.chunk[-2:] for o in ledger.outputs(context.trace_id, "n1", "pairs", hours)]
+
+    assert starts(slice(0, 72)) == ["00", "24", "48"]
+    assert starts(slice(24, 48)) == ["24"]
+    assert starts(slice(47, 49)) == ["24", "48"]
+    assert starts(slice(72, 96)) == []
+
+
 def test_the_report_aggregates_each_step(ledger: Ledger) -> None:
     context = open_set(ledger)
     first, second = make_tasks(context, 2, "a", 24), make_tasks(context, 3, "b", 100)
