@@ -95,6 +95,7 @@ def _worst(sources: RunSources, worst: pa.Table) -> tuple[Pair, ...]:
             vm_max_pu=row["vm_max_pu"],
             vm_max_bus=name(bus, row["vm_max_bus"]),
             lost_load_mw=row["lost_load_mw"],
+            diverged_hours=row["diverged_hours"],
         )
         for row in rows
     )

@@ -302,7 +302,7 @@ class Contingencies:
 
 @dataclass(frozen=True)
 class Pair:
-    """A (contingency, hour) pair among the worst."""
+    """A (contingency, hour) pair among the worst, and in how many hours its contingency diverges."""
 
     hour: int
     contingency: str
@@ -314,6 +314,7 @@ class Pair:
     vm_max_pu: float
     vm_max_bus: str
     lost_load_mw: float = 0.0
+    diverged_hours: int = 0
 
 
 @dataclass(frozen=True)

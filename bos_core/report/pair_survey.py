@@ -31,7 +31,8 @@ class PairSurvey:
     diverged_before : (2, pair) int
         The same before any hour was adjusted.
     worst : pa.Table
-        The most severe pair of each contingency, most severe first: diverged ones, then by loading.
+        The most severe pair of each contingency with `diverged_hours`, how often it has no solution: those that
+        diverge most often first, then by loading.
     shown : (contingency,) int
         The most severe contingencies, ascending.
     extremes : mapping of name to (hour, contingency) of those shown
@@ -58,13 +59,14 @@ def survey_pairs(sources: RunSources) -> PairSurvey | None:
         diverged.append(_diverged(piece))
         worst.append(piece.take(_worst_of_each_contingency(piece)))
     candidates = pa.concat_tables(worst)
-    ranked = candidates.take(_worst_of_each_contingency(candidates))
+    without_solution = np.concatenate(diverged, axis=1)
+    ranked = _most_often_diverged_first(candidates.take(_worst_of_each_contingency(candidates)), without_solution)
     shown = np.sort(ranked["contingency"].to_numpy()[:CONTINGENCIES_SHOWN])
     before = [_diverged(piece) for piece in sources.pieces(*_FIRST, ["hour", "contingency", "outcome"])]
     return PairSurvey(
         rows=rows,
         outcome_pairs=outcome_pairs,
-        diverged=np.concatenate(diverged, axis=1),
+        diverged=without_solution,
         diverged_before=np.concatenate(before, axis=1),
         worst=ranked,
         shown=shown,
@@ -96,6 +98,12 @@ def _worst_of_each_contingency(pairs: pa.Table) -> IntArray:
     order = np.argsort(-severity, kind="stable")
     _, first = np.unique(pairs["contingency"].to_numpy()[order], return_index=True)
     return order[np.sort(first)]
+
+
+def _most_often_diverged_first(worst: pa.Table, diverged: IntArray) -> pa.Table:
+    contingency = worst["contingency"].to_numpy()
+    hours = np.bincount(diverged[1], minlength=int(contingency.max(initial=0)) + 1)[contingency]
+    return worst.append_column("diverged_hours", pa.array(hours)).take(np.argsort(-hours, kind="stable"))
 
 
 def _extremes(sources: RunSources, shown: IntArray) -> dict[str, FloatArray]:

@@ -184,7 +184,8 @@ def _worst(s: Security, time: TimeAxis) -> list[Block]:
         return [missing("Worst pairs", "None were given.")]
     header = (
         "Contingency",
-        "Time",
+        "Diverged in",
+        "Worst at",
         "Outcome",
         "Loaded most",
         "Loading",
@@ -199,8 +200,7 @@ def _worst(s: Security, time: TimeAxis) -> list[Block]:
         TableBlock(
             f"The {len(rows)} worst contingencies, each in its worst hour",
             Cells(header, rows),
-            4,
-            also_text=(6, 8),
+            also_text=(2, 3, 4, 7, 9),
         )
     ]
 
@@ -208,6 +208,7 @@ def _worst(s: Security, time: TimeAxis) -> list[Block]:
 def _pair_row(p: Pair, time: TimeAxis) -> tuple[str, ...]:
     return (
         p.contingency,
+        number(p.diverged_hours, 0, "h") if p.diverged_hours else "",
         time.label(p.hour),
         OUTCOME_NAMES[p.outcome],
         p.loading_branch,

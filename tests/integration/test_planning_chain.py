@@ -84,7 +84,7 @@ def test_random_pairs_agree_with_open_load_flow(bos: Bos, week: Run) -> None:
     tool = importlib.util.module_from_spec(spec)
     sys.modules["resolve_pairs"] = tool
     spec.loader.exec_module(tool)
-    found = list(tool.compare(bos.workspace, week.trace_id, 300, 1))
+    found = list(tool.compare(bos.workspace, week.trace_id, 300, 168, 1))
     assert [c for c in found if c.ours != c.theirs and not c.without_slack] == []
     solved = [c for c in found if c.ours != DIVERGED and not c.without_slack]
     assert [c for c in solved if not (c.vm_pu < tool.SAME_PU and c.loading < tool.SAME_LOADING)] == []
