@@ -22,7 +22,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from bos_core.index import tables
 from bos_core.objects.errors import Finding, IllegalTransitionError, OptionError, StorageError
 
-SCHEMA_VERSION = 1
+REVISION = "0001"
+"""What this program needs; the newest of `bos_core.index.migrations`."""
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 CONNECTIONS_PER_PROCESS = 2
@@ -67,10 +68,10 @@ def connect(url: str) -> Engine:
     OptionError
         If the URL is neither.
     StorageError
-        If the database cannot be reached, written, or holds another version of the schema.
+        If the database cannot be reached or written, or holds a newer schema.
     """
     engine = make_engine(url)
-    create_tables(engine)
+    migrate(engine)
     return engine
 
 
@@ -155,36 +156,41 @@ def insert_new(engine: Engine, table: sa.Table) -> Any:
     return module.insert(table).on_conflict_do_nothing()
 
 
-def create_tables(engine: Engine) -> None:
-    """Create tables, constraints and triggers; do nothing where they exist.
+def migrate(engine: Engine) -> None:
+    """Bring the database to this program's schema, with its data; do nothing where it is there.
 
     Raises
     ------
     StorageError
-        If the database holds another version of the schema.
+        If a newer program has changed the schema.
     """
     with reading(engine) as connection:
-        version = _schema_version(connection)
-    if version is None:
-        with writing(engine) as connection:
-            if engine.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
-            version = _schema_version(connection)
-            if version is None:
-                tables.METADATA.create_all(connection)
-                connection.execute(sa.insert(tables.SCHEMA).values(version=SCHEMA_VERSION))
-                version = SCHEMA_VERSION
-    if version != SCHEMA_VERSION:
-        raise StorageError(
-            f"the index {shown(engine.url)} has schema version {version}, this program needs {SCHEMA_VERSION}; "
-            "use the matching program version or a new database"
-        )
+        found = _revision(connection)
+    if found == REVISION:
+        return
+    from alembic.util import CommandError
+
+    from bos_core.index.migrations import upgrade
+
+    with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATE_LOCK})
+        found = _revision(connection)
+        if found == REVISION:
+            return
+        try:
+            upgrade(connection)
+        except CommandError as error:
+            raise StorageError(
+                f"the index {shown(engine.url)} has schema revision {found}, which this program does not know (it "
+                f"has {REVISION}): a newer one has changed it; use that program, or a new database"
+            ) from error
 
 
-def _schema_version(connection: Connection) -> int | None:
-    if not sa.inspect(connection).has_table(tables.SCHEMA.name):
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    return connection.execute(sa.select(sa.func.max(tables.SCHEMA.c.version))).scalar()
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
 
 @contextmanager

@@ -35,14 +35,6 @@ class Row(SQLModel):
     metadata: ClassVar[sa.MetaData] = METADATA
 
 
-class SchemaVersion(Row, table=True):
-    """Which version of the schema the database holds."""
-
-    __tablename__: ClassVar[Any] = "schema_version"
-
-    version: int = Field(primary_key=True)
-
-
 class UserAccount(Row, table=True):
     """Who asks."""
 
@@ -278,7 +270,6 @@ class Program(Row, table=True):
     created_s: float
 
 
-SCHEMA = METADATA.tables["schema_version"]
 USER = METADATA.tables["user_account"]
 PROJECT = METADATA.tables["project"]
 SERVER = METADATA.tables["server"]
@@ -331,8 +322,7 @@ END $$""",
 FOR EACH ROW EXECUTE FUNCTION bos_task_moves()""",
 )
 
-_DDL: Any = sa.DDL
 
-for _dialect, _statements in (("sqlite", _SQLITE_TRIGGERS), ("postgresql", _POSTGRESQL_TRIGGERS)):
-    for _statement in _statements:
-        sa.event.listen(TASK, "after_create", _DDL(_statement).execute_if(dialect=_dialect))
+def task_triggers(dialect: str) -> tuple[str, ...]:
+    """Return the statements that make the triggers guarding the states of tasks."""
+    return _POSTGRESQL_TRIGGERS if dialect == "postgresql" else _SQLITE_TRIGGERS

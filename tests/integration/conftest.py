@@ -25,7 +25,10 @@ from bos_core.index.ledger import Ledger
 from bos_core.objects.settings import StoreOptions
 
 ROOT = Path(__file__).parents[2]
-_SHARED = {"index": ("ledger_suite", "scenario_suite"), "access": ("store_suite", "commit_suite")}
+_SHARED = {
+    "index": ("ledger_suite", "scenario_suite", "migration_suite"),
+    "access": ("store_suite", "commit_suite"),
+}
 
 # The suites of the unit tests run here once more, on the real services.
 for _room, _suites in _SHARED.items():
@@ -72,7 +75,7 @@ def _postgresql_engine(postgresql_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def engine(_postgresql_engine: Engine) -> Engine:
     """An empty index on PostgreSQL."""
-    names = ", ".join(f'"{t.name}"' for t in tables.METADATA.sorted_tables if t.name != "schema_version")
+    names = ", ".join(f'"{t.name}"' for t in tables.METADATA.sorted_tables)
     with _postgresql_engine.begin() as connection:
         connection.execute(sa.text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
     return _postgresql_engine

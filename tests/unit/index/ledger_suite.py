@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
-from bos_core.index.database import connect, create_tables, reading, writing
+from bos_core.index.database import connect, migrate, reading, writing
 from bos_core.index.ledger import AlreadyDone, Busy, Claim, Ledger, LogLine, Output
 from bos_core.index.tables import OUTPUT, TASK
 from bos_core.objects.errors import FencedError, IllegalTransitionError, LedgerError, NotFoundError
@@ -388,7 +388,7 @@ def test_creating_tables_twice_and_at_once(engine: Engine) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    create_tables(engine)
+    migrate(engine)
 
 
 # --- the database guards the states itself

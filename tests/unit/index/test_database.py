@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from ledger_suite import claimed, output, registered
 from sqlalchemy.engine import Engine
 
-from bos_core.index.database import connect, create_tables, make_engine, reading, shown, writing
+from bos_core.index.database import connect, make_engine, migrate, reading, shown, writing
 from bos_core.index.ledger import Ledger
-from bos_core.index.tables import SCHEMA, TASK
+from bos_core.index.tables import TASK
 from bos_core.objects.errors import OptionError, StorageError
 from bos_core.objects.task import TaskState
 
@@ -91,13 +91,6 @@ def test_the_password_is_hidden() -> None:
     assert "secret" not in shown("postgresql://bos:secret@h/d")
 
 
-def test_another_schema_version_is_refused(engine: Engine) -> None:
-    with writing(engine) as connection:
-        connection.execute(sa.update(SCHEMA).values(version=999))
-    with pytest.raises(StorageError, match="schema version 999"):
-        connect(engine.url.render_as_string())
-
-
 def test_no_permission_for_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir()
@@ -121,7 +114,7 @@ def test_disk_full_loses_nothing(tmp_path: Path) -> None:
     def _limit(connection: sqlite3.Connection, record: object) -> None:
         connection.execute("PRAGMA max_page_count = 90")
 
-    create_tables(engine)
+    migrate(engine)
     ledger = Ledger(engine)
     (task,) = registered(ledger)
     attempt = claimed(ledger, task)

@@ -1,0 +1,9 @@
+"""Run by Alembic for every migration; the connection and its transaction are the caller's."""
+
+from alembic import context
+
+from bos_core.index.tables import METADATA
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
+with context.begin_transaction():
+    context.run_migrations()
