@@ -22,7 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from bos_core.index import tables
 from bos_core.objects.errors import Finding, IllegalTransitionError, OptionError, StorageError
 
-REVISION = "0001"
+REVISION = "0002"
 """What this program needs; the newest of `bos_core.index.migrations`."""
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10

@@ -19,14 +19,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from bos_core.access.store import ResultStore
-from bos_core.index import tables
+from bos_core.index import ontology_tables as tables
 from bos_core.index.database import connect
 from bos_core.index.ledger import Ledger
 from bos_core.objects.settings import StoreOptions
 
 ROOT = Path(__file__).parents[2]
 _SHARED = {
-    "index": ("ledger_suite", "scenario_suite", "migration_suite"),
+    "index": ("ledger_suite", "scenario_suite", "migration_suite", "ontology_suite"),
     "access": ("store_suite", "commit_suite"),
 }
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from bos_core.index.tables import METADATA
+from bos_core.index.ontology_tables import METADATA
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA)
 with context.begin_transaction():

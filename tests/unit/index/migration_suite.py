@@ -14,46 +14,52 @@ from sqlalchemy.engine import Engine
 from bos_core.index.database import REVISION, migrate, reading, writing
 from bos_core.index.ledger import Ledger
 from bos_core.index.migrations import revisions, upgrade
-from bos_core.index.tables import METADATA, TASK
+from bos_core.index.ontology_tables import METADATA
+from bos_core.index.tables import TASK
 from bos_core.objects.errors import IllegalTransitionError, StorageError
 from bos_core.objects.task import TaskState
 
 FIRST = "0001"
 
-ROWS: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-    FIRST: (
-        ("user_account", {"name": "ada", "created_s": 1.0}),
-        ("project", {"name": "grid-2030", "created_s": 1.0}),
-        ("server", {"id": "s1", "name": "one", "state": "up", "attributes": '{"cores": 2}', "seen_s": 2.0}),
-        ("container", {"id": "c1", "server": "s1", "name": "worker", "image": "", "state": "created",
-                       "mode": "launched", "cpu_cores": 1.0, "memory_mb": 512, "attributes": "{}", "seen_s": 2.0}),
-        ("service_instance", {"id": "i1", "container": "c1", "service": "n1", "address": "tcp://", "state": "up",
-                              "seen_s": 2.0}),
-        ("scenario", {"id": "x1", "name": "base", "project": "grid-2030", "owner": "ada", "description": "",
-                      "versions": 1, "created_s": 3.0}),
-        ("task_set", {"trace_id": "t1", "business": "planning-chain", "user": "ada", "project": "grid-2030",
-                      "scenario": "base@1", "parameters": '{"hours": 168}', "state": "executing", "message": "",
-                      "created_s": 3.0}),
-        ("task", {"id": "k1", "task_set": "t1", "step": "n1", "slot": "n1", "program": "p", "program_version": "1",
-                  "program_digest": "d", "chunk": "hours=0000-0023", "input_digest": "in",
-                  "scenario_version": "v1", "parameters": '{"start": 0, "stop": 24}', "subtasks": 24,
-                  "state": "pending", "attempt": 0, "holder": "", "memory_mb": 0, "created_s": 3.0, "wall_s": 0.0,
-                  "io_s": 0.0, "peak_rss_mb": 0.0, "message": ""}),
-        ("task_dependency", {"task": "k1", "needs": "k0"}),
-        ("task_output", {"task": "k1", "name": "pairs", "attempt": 1, "address": "a/b.parquet", "sha256": "s",
-                         "content_digest": "c", "rows": 3_000_000_000, "bytes": 10, "columns": "{}"}),
-        ("task_log", {"trace_id": "t1", "task": "k1", "attempt": 0, "level": "INFO",
-                      "logger": "bos", "message": "it's begun", "created_s": 3.0}),
-        ("outbox", {"kind": "task", "key": "k1", "payload": "{}", "created_s": 3.0}),
-        ("scenario_version", {"id": "v1", "scenario": "x1", "number": 1, "trace_id": "", "step": "", "message": "",
-                              "digest": "dd", "created_s": 3.0}),
-        ("scenario_chunk", {"version": "v1", "key": "table/bus", "digest": "ee", "rows": 5, "bytes": 6,
-                            "detail": "{}"}),
-        ("program", {"slot": "n1", "name": "p", "digest": "d", "version": "1", "title": "T", "description": "",
-                     "type": "algorithm", "elements": "[]", "references": "[]", "parameters": "{}",
-                     "storage_address": "", "created_s": 3.0}),
-    ),
-}  # fmt: skip
+_ROWS_OF_FIRST: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("user_account", {"name": "ada", "created_s": 1.0}),
+    ("project", {"name": "grid-2030", "created_s": 1.0}),
+    ("server", {"id": "s1", "name": "one", "state": "up", "attributes": '{"cores": 2}', "seen_s": 2.0}),
+    ("container", {"id": "c1", "server": "s1", "name": "worker", "image": "", "state": "created",
+                   "mode": "launched", "cpu_cores": 1.0, "memory_mb": 512, "attributes": "{}", "seen_s": 2.0}),
+    ("service_instance", {"id": "i1", "container": "c1", "service": "n1", "address": "tcp://", "state": "up",
+                          "seen_s": 2.0}),
+    ("scenario", {"id": "x1", "name": "base", "project": "grid-2030", "owner": "ada", "description": "",
+                  "versions": 1, "created_s": 3.0}),
+    ("task_set", {"trace_id": "t1", "business": "planning-chain", "user": "ada", "project": "grid-2030",
+                  "scenario": "base@1", "parameters": '{"hours": 168}', "state": "executing", "message": "",
+                  "created_s": 3.0}),
+    ("task", {"id": "k1", "task_set": "t1", "step": "n1", "slot": "n1", "program": "p", "program_version": "1",
+              "program_digest": "d", "chunk": "hours=0000-0023", "input_digest": "in",
+              "scenario_version": "v1", "parameters": '{"start": 0, "stop": 24}', "subtasks": 24,
+              "state": "pending", "attempt": 0, "holder": "", "memory_mb": 0, "created_s": 3.0, "wall_s": 0.0,
+              "io_s": 0.0, "peak_rss_mb": 0.0, "message": ""}),
+    ("task_dependency", {"task": "k1", "needs": "k0"}),
+    ("task_output", {"task": "k1", "name": "pairs", "attempt": 1, "address": "a/b.parquet", "sha256": "s",
+                     "content_digest": "c", "rows": 3_000_000_000, "bytes": 10, "columns": "{}"}),
+    ("task_log", {"trace_id": "t1", "task": "k1", "attempt": 0, "level": "INFO",
+                  "logger": "bos", "message": "it's begun", "created_s": 3.0}),
+    ("outbox", {"kind": "task", "key": "k1", "payload": "{}", "created_s": 3.0}),
+    ("scenario_version", {"id": "v1", "scenario": "x1", "number": 1, "trace_id": "", "step": "", "message": "",
+                          "digest": "dd", "created_s": 3.0}),
+    ("scenario_chunk", {"version": "v1", "key": "table/bus", "digest": "ee", "rows": 5, "bytes": 6,
+                        "detail": "{}"}),
+    ("program", {"slot": "n1", "name": "p", "digest": "d", "version": "1", "title": "T", "description": "",
+                 "type": "algorithm", "elements": "[]", "references": "[]", "parameters": "{}",
+                 "storage_address": "", "created_s": 3.0}),
+)  # fmt: skip
+
+_ROWS_OF_ONTOLOGY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("ontology_content", {"digest": "ee", "name": "region", "rows": 1, "stored_s": 4.0}),
+    ("t_region", {"content": 1, "id": "r1", "name": "North", "system": "s"}),
+)
+
+ROWS = {FIRST: _ROWS_OF_FIRST, "0002": (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY)}
 """A row of every table that a revision knows, as a program of that time wrote it; texts of JSON are JSON."""
 
 

@@ -112,7 +112,7 @@ def test_disk_full_loses_nothing(tmp_path: Path) -> None:
 
     @sa.event.listens_for(engine, "connect")
     def _limit(connection: sqlite3.Connection, record: object) -> None:
-        connection.execute("PRAGMA max_page_count = 90")
+        connection.execute("PRAGMA max_page_count = 300")
 
     migrate(engine)
     ledger = Ledger(engine)

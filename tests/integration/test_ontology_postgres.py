@@ -1,0 +1,3 @@
+"""The ontology in SQL on a real PostgreSQL."""
+
+from ontology_suite import *  # noqa: F403

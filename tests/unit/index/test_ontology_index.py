@@ -1,0 +1,3 @@
+"""The ontology in SQL on SQLite."""
+
+from ontology_suite import *  # noqa: F403
