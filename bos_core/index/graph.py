@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 
 TOPOLOGY_TABLES = ("system", "region", "station", "entity", "contains", "connects")
 """Tables of the ontology that the graph shows."""
-_LEVELS = ("system", "region", "station")
+LEVELS = ("system", "region", "station")
+"""Kinds of element that contain others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Topology:
             pa.table(
                 {"uuid": tables[kind]["id"], "kind": [kind] * tables[kind].num_rows, "name": tables[kind]["name"]}
             )
-            for kind in _LEVELS
+            for kind in LEVELS
         ]
         entity = tables["entity"]
         parts.append(pa.table({"uuid": entity["id"], "kind": entity["kind"], "name": entity["name"]}))
@@ -108,6 +109,10 @@ class Statement(Enum):
     ALL = "MATCH (a:Element) WHERE a.topology = $topology RETURN a.uuid AS uuid, a.kind AS kind, a.name AS name"
     CHILDREN = f"{BY_KEY}-[:CONTAINS]->(b:Element) RETURN b.uuid AS uuid, b.kind AS kind, b.name AS name"
     PARENTS = f"{BY_KEY}<-[:CONTAINS]-(b:Element) RETURN b.uuid AS uuid, b.kind AS kind, b.name AS name"
+    CONTAINMENT = (
+        "MATCH (a:Element)-[:CONTAINS]->(b:Element) WHERE a.topology = $topology "
+        "RETURN a.uuid AS parent, b.uuid AS child"
+    )
     TERMINALS = (
         f"{BY_KEY}-[c:CONNECTS]->(b:Element) RETURN a.uuid AS device, c.terminal AS terminal, b.uuid AS bus"
     )
@@ -174,6 +179,10 @@ class Graph:
     def containers(self, uuids: Iterable[str]) -> list[Element]:
         """Return what contains the elements, at every level."""
         return self._levels(Statement.PARENTS, uuids)
+
+    def containment(self) -> list[dict[str, Any]]:
+        """Return parent and child of everything that is contained in something."""
+        return self.store.ask(Statement.CONTAINMENT, topology=self.digest)
 
     def terminals(self, devices: Iterable[str]) -> list[dict[str, Any]]:
         """Return device, terminal and bus of every terminal of these devices."""

@@ -127,6 +127,12 @@ def test_containment_agrees_with_brute_force(built: Any, start: str) -> None:
     assert uuids(graph.containers([start])) == {e for e in known(made) if start in below(made, e)}
 
 
+def test_all_containment_is_that_of_the_table(built: Any) -> None:
+    made, graph = built
+    found = {(row["parent"], row["child"]) for row in graph.containment()}
+    assert found == {(row["parent"], row["child"]) for row in made.contains.to_pylist()}
+
+
 @pytest.mark.parametrize("count", [1, 49, 200], ids=["one", "some", "many"])
 def test_terminals_agree_with_the_table(built: Any, count: int) -> None:
     made, graph = built

@@ -46,6 +46,13 @@ def test_a_content_is_stored_once(engine: Engine) -> None:
     assert (index.rows("line", "d1").num_rows, index.rows("line", "d2").num_rows) == (3, 2)
 
 
+def test_a_content_may_be_empty(engine: Engine) -> None:
+    index = OntologyIndex(engine)
+    assert index.put("line", "d", lines(0))
+    assert index.rows("line", "d").num_rows == 0
+    assert index.contents() == {"d"}
+
+
 def test_of_many_writers_one_stores(engine: Engine) -> None:
     index, stored = OntologyIndex(engine), []
 

@@ -1,0 +1,277 @@
+"""Questions about the elements of a version in two phases: the graph says which elements, SQL says what they are.
+
+The graph knows containment and terminals and nothing else; the tables know everything and walk badly. So a
+question is answered by uuids from the graph, and by rows of the tables for these uuids. Where a projection is
+missing or cannot be reached, the files of the version answer in its place, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bos_core.access.projection import graph_of, table_digests
+from bos_core.access.workspace import Workspace
+from bos_core.index.graph import LEVELS, Element, GraphStore
+from bos_core.index.ontology_index import OntologyIndex
+from bos_core.index.ontology_tables import STATIC
+from bos_core.objects.errors import Finding, NotFoundError, OptionError, raise_if_any
+
+_HOPS_MAX = 1000
+_SIMILAR_NAMED = 5
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """One step of a question: who answers, what is done, and, once it was done, what came of it."""
+
+    source: str
+    action: str
+    found: int | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        done = "" if self.found is None else f": {self.found:,} found"
+        took = "" if self.seconds is None else f" in {1e3 * self.seconds:.1f} ms"
+        return f"{self.source}: {self.action}{done}{took}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a question, and why a projection does not answer where it could."""
+
+    steps: tuple[PlanStep, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{number}  {step}" for number, step in enumerate(self.steps, 1)]
+        return "\n".join([*lines, *(f"   {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The rows that answer a question, and the plan as it was carried out."""
+
+    table: pa.Table
+    plan: Plan
+
+
+class Ontology:
+    """The elements of a scenario version.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    version : str
+        Id, name or ``name@N``.
+    store : GraphStore or None
+        Where graphs are; without one the version's files answer.
+    """
+
+    def __init__(self, workspace: Workspace, version: str, store: GraphStore | None = None) -> None:
+        self.workspace, self.version = workspace, workspace.scenarios.get(version)
+        self.graph, self._why = graph_of(workspace, self.version.id, store)
+        self.rows = OntologyIndex(workspace.engine)
+        self._digests = table_digests(workspace, self.version.id)
+        self._stored = self.rows.contents()
+
+    def element(self, reference: str, kind: str = "") -> Element:
+        """Return the element of a uuid, or of a name and kind.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none, or more than one.
+        """
+        known = self.graph.elements([reference])
+        if not known:
+            kinds = [kind] if kind else [*STATIC]
+            known = [element for one in kinds for element in self.graph.named(one, reference)]
+        if len(known) == 1:
+            return known[0]
+        what = f"{kind or 'element'} {reference!r}"
+        if not known:
+            raise NotFoundError(f"version {self.version.label} has no {what}; give its uuid, or its name and kind")
+        some = ", ".join(f"{e.kind} {e.uuid}" for e in known[:_SIMILAR_NAMED])
+        raise NotFoundError(
+            f"{what} is {len(known)} elements of version {self.version.label} ({some}); give a uuid"
+        )
+
+    def within(self, element: Element, kind: str) -> Query:
+        """Ask for the elements of a kind that an element contains, at every level."""
+        return Query(self, element, kind)
+
+    def near(self, element: Element, kind: str, hops: int, without: Sequence[Element] = ()) -> Query:
+        """Ask for the elements of a kind at most some hops away.
+
+        A hop crosses a device from bus to bus. A branch is as far away as the hop that crosses it, a device with
+        one terminal and a bus as far as the bus. Distances from a station, region or system are those from its
+        nearest bus, from a branch those from its ends. The start itself does not count.
+
+        Parameters
+        ----------
+        without : sequence of Element
+            Devices that are out and cannot be crossed.
+        """
+        return Query(self, element, kind, hops, tuple(device.uuid for device in without))
+
+    def containers(self, element: Element) -> list[Element]:
+        """Return station, region and system of an element."""
+        return self.graph.containers([element.uuid])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why the graph database does not answer; empty where it does."""
+        return (f"the tables stand in for the graph: {self._why}",) if self._why else ()
+
+    def source_of(self, kind: str) -> str:
+        """Return who holds the rows of a kind: the database, or the version's files where it lacks them."""
+        return self.rows.engine.dialect.name if self._digests.get(kind) in self._stored else "files"
+
+    def attributes(self, kind: str, uuids: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        """Return rows of a table with these columns after the id."""
+        wanted = ["id", *(c for c in columns if c != "id")]
+        digest = self._digests.get(kind)
+        if digest is not None and digest in self._stored:
+            return self.rows.rows(kind, digest, uuids, wanted)
+        table = self.workspace.reader(self.version.id).table(kind).select(wanted)
+        return table.filter(pc.is_in(table["id"], pa.array(sorted(set(uuids)), pa.string())))
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question; `select` says which columns, `plan` how it is answered, `run` answers it."""
+
+    ontology: Ontology
+    start: Element
+    kind: str
+    hops: int | None = None
+    without: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        findings = []
+        if self.kind not in STATIC or "id" not in STATIC[self.kind].key:
+            known = ", ".join(name for name, schema in STATIC.items() if schema.key == ("id",))
+            findings.append(
+                Finding("option", (self.kind,), "is no kind of element", f"use one of {known}", "kind")
+            )
+        else:
+            of_kind = {c.name for c in STATIC[self.kind].columns}
+            unknown = tuple(c for c in self.columns if c not in of_kind)
+            if unknown:
+                remedy = f"table {self.kind} has {', '.join(sorted(of_kind))}"
+                findings.append(Finding("option", unknown, "are no columns of the table", remedy, "columns"))
+        if self.hops is not None and not 0 <= self.hops <= _HOPS_MAX:
+            findings.append(
+                Finding("option", (str(self.hops),), "is no number of hops", f"0 to {_HOPS_MAX}", "hops")
+            )
+        raise_if_any(findings, OptionError)
+
+    def select(self, *columns: str) -> Query:
+        """Ask for these columns of the kind's table too."""
+        return replace(self, columns=columns)
+
+    def plan(self) -> Plan:
+        """Return how the question would be answered, without asking."""
+        return Plan(tuple(step for step, _ in self._steps()), self.ontology.notes)
+
+    def run(self) -> Answer:
+        """Answer the question.
+
+        Returns
+        -------
+        Answer
+            Rows of id, name, hops (where asked by hops) and the columns selected, nearest first, then by name.
+        """
+        steps, found = [], _Found()
+        for step, work in self._steps():
+            begin = time.perf_counter()
+            count = work(found)
+            steps.append(replace(step, found=count, seconds=time.perf_counter() - begin))
+        return Answer(self._table(found), Plan(tuple(steps), self.ontology.notes))
+
+    def _steps(self) -> list[tuple[PlanStep, Callable[[_Found], int]]]:
+        graph, start = self.ontology.graph, f"{self.start.kind} {self.start.name}"
+        engine, kind = graph.store.engine, self.kind
+        if self.hops is None:
+            steps = [(PlanStep(engine, f"elements of kind {kind} that {start} contains"), self._contained)]
+        else:
+            out = f" without {len(self.without)} devices" if self.without else ""
+            steps = [
+                (PlanStep(engine, f"buses of {start}"), self._buses_of_start),
+                (PlanStep(engine, f"buses at most {self.hops} hops away{out}"), self._walked),
+                (PlanStep(engine, f"elements of kind {kind} there"), self._there),
+            ]
+        source = self.ontology.source_of(kind)
+        columns = ", ".join(self.columns) or "no further columns"
+        return [*steps, (PlanStep(source, f"rows of {kind} for these ids: {columns}"), self._looked_up)]
+
+    def _contained(self, found: _Found) -> int:
+        inside = self.ontology.graph.contents([self.start.uuid])
+        found.elements = {element.uuid: element for element in inside if element.kind == self.kind}
+        return len(found.elements)
+
+    def _buses_of_start(self, found: _Found) -> int:
+        graph, start = self.ontology.graph, self.start
+        if start.kind == "bus":
+            buses = {start.uuid}
+        elif start.kind in LEVELS:
+            buses = {element.uuid for element in graph.contents([start.uuid]) if element.kind == "bus"}
+        else:
+            buses = {row["bus"] for row in graph.terminals([start.uuid])}
+        found.distance = dict.fromkeys(buses, 0)
+        return len(buses)
+
+    def _walked(self, found: _Found) -> int:
+        assert self.hops is not None
+        found.distance = self.ontology.graph.walk(found.distance, self.hops, self.without)
+        return len(found.distance)
+
+    def _there(self, found: _Found) -> int:
+        barred = {*self.without, self.start.uuid}
+        graph, hops = self.ontology.graph, {} if self.kind != "bus" else dict(found.distance)
+        if self.kind != "bus":
+            rows = graph.devices(found.distance)
+            crossing = Counter(row["device"] for row in graph.terminals({row["device"] for row in rows}))
+            for row in rows:
+                away = found.distance[row["bus"]] + (crossing[row["device"]] > 1)
+                hops[row["device"]] = min(away, hops.get(row["device"], away))
+        near = [uuid for uuid, away in hops.items() if away <= (self.hops or 0) and uuid not in barred]
+        found.elements = {element.uuid: element for element in graph.elements(near) if element.kind == self.kind}
+        found.hops = {uuid: hops[uuid] for uuid in found.elements}
+        return len(found.elements)
+
+    def _looked_up(self, found: _Found) -> int:
+        found.rows = self.ontology.attributes(self.kind, [*found.elements], self.columns)
+        return found.rows.num_rows
+
+    def _table(self, found: _Found) -> pa.Table:
+        order = sorted(found.elements.values(), key=lambda e: (found.hops.get(e.uuid, 0), e.name, e.uuid))
+        ids = [element.uuid for element in order]
+        columns = {"id": pa.array(ids, pa.string()), "name": pa.array([e.name for e in order], pa.string())}
+        if self.hops is not None:
+            columns["hops"] = pa.array([found.hops[uuid] for uuid in ids], pa.int64())
+        table = pa.table(columns)
+        place = pc.index_in(table["id"], value_set=found.rows["id"])
+        for name in self.columns:
+            if name not in columns:
+                table = table.append_column(
+                    found.rows.schema.field(name).with_nullable(True), found.rows[name].take(place)
+                )
+        return table
+
+
+@dataclass
+class _Found:
+    """What the steps of a question have found so far."""
+
+    distance: dict[str, int] = field(default_factory=dict)
+    hops: dict[str, int] = field(default_factory=dict)
+    elements: dict[str, Element] = field(default_factory=dict)
+    rows: pa.Table = field(default_factory=lambda: pa.table({"id": pa.array([], pa.string())}))

@@ -1,0 +1,166 @@
+"""Brings the SQL tables of the ontology and the graph to the scenario versions that the index names.
+
+Both are projections of a version's tables, which the index names by digest: each can be lost and made again.
+Versions that share tables share rows and graphs, so a version that a step of the chain makes costs nothing here.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+from bos_core.access.workspace import Workspace
+from bos_core.index.graph import TOPOLOGY_TABLES, Graph, GraphStore, Topology, topology_digest
+from bos_core.index.graph_memory import MemoryGraph
+from bos_core.index.ontology_index import OntologyIndex
+from bos_core.index.ontology_tables import STATIC
+from bos_core.objects.errors import NotFoundError, StorageError
+
+logger = logging.getLogger(__name__)
+_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Where the graph of a topology differs from the tables.
+
+    Attributes
+    ----------
+    topology : str
+    missing, unknown, changed : tuple of str
+        Elements that the graph lacks, that only the graph has, and whose kind or name differ there.
+    relationships : int
+        Relationships that are missing or too many.
+    """
+
+    topology: str
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    relationships: int = 0
+
+    @property
+    def is_none(self) -> bool:
+        """Whether graph and tables agree."""
+        return not (self.missing or self.unknown or self.changed or self.relationships)
+
+
+@dataclass(frozen=True)
+class Projected:
+    """What a call of the projector has done: versions looked at, tables stored, graphs built."""
+
+    versions: tuple[str, ...] = ()
+    tables: int = 0
+    graphs: tuple[str, ...] = field(default=())
+
+
+class Projector:
+    """Writes the projections of versions.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    graph : GraphStore
+    """
+
+    def __init__(self, workspace: Workspace, graph: GraphStore) -> None:
+        self.workspace, self.graph = workspace, graph
+        self.ontology = OntologyIndex(workspace.engine)
+
+    def drain(self) -> Projected:
+        """Project every version that the outbox names, and take the entries out of it.
+
+        An entry is taken out only when both projections hold its version: after a failure it is there again.
+        """
+        versions: list[str] = []
+        tables, graphs = 0, []
+        while entries := self.workspace.ledger.outbox(_AT_ONCE):
+            for entry in entries:
+                if entry.kind == "scenario_version":
+                    done = self.project(entry.key)
+                    versions.append(entry.key)
+                    tables += done.tables
+                    graphs += done.graphs
+            self.workspace.ledger.mark_drained([entry.sequence for entry in entries])
+        return Projected(tuple(versions), tables, tuple(graphs))
+
+    def project(self, version: str) -> Projected:
+        """Store the static tables of a version and build the graph of its topology, where they are not there."""
+        reader = self.workspace.reader(version)
+        digests = table_digests(self.workspace, version)
+        stored = sum(
+            self.ontology.put(name, digests[name], reader.table(name)) for name in STATIC if name in digests
+        )
+        topology = topology_digest(digests)
+        built = (
+            self.graph.put(topology_of(self.workspace, version))
+            if topology not in self.graph.topologies()
+            else False
+        )
+        return Projected((version,), stored, (topology,) if built else ())
+
+    def rebuild(self, version: str) -> Projected:
+        """Build the graph of a version's topology anew."""
+        self.graph.drop(topology_digest(table_digests(self.workspace, version)))
+        return self.project(version)
+
+    def drift(self, version: str) -> Drift:
+        """Compare the graph of a version's topology with its tables.
+
+        Raises
+        ------
+        NotFoundError
+            If the graph has not been built.
+        """
+        expected = topology_of(self.workspace, version)
+        if expected.digest not in self.graph.topologies():
+            raise NotFoundError(
+                f"the graph has no topology {expected.digest[:12]} yet; `bos doctor --graph` builds it"
+            )
+        graph = Graph(self.graph, expected.digest)
+        tables = MemoryGraph()
+        tables.put(expected)
+        wanted = {element.uuid: element for element in Graph(tables, expected.digest).all()}
+        found = {element.uuid: element for element in graph.all()}
+        shared = wanted.keys() & found.keys()
+        rows = {(r["device"], r["terminal"], r["bus"]) for r in graph.terminals(found)}
+        terminals = {tuple(r.values()) for r in expected.connects.to_pylist()}
+        inside = {(r["parent"], r["child"]) for r in expected.contains.to_pylist()}
+        contained = {(r["parent"], r["child"]) for r in graph.containment()}
+        return Drift(
+            expected.digest,
+            tuple(sorted(wanted.keys() - found.keys())),
+            tuple(sorted(found.keys() - wanted.keys())),
+            tuple(sorted(uuid for uuid in shared if wanted[uuid] != found[uuid])),
+            len(rows ^ terminals) + len(inside ^ contained),
+        )
+
+
+def table_digests(workspace: Workspace, version: str) -> dict[str, str]:
+    """Return the digest of every table of a version, by name."""
+    chunks = workspace.scenarios.chunks(workspace.scenarios.get(version).id)
+    return {key.removeprefix("table/"): chunk.digest for key, chunk in chunks.items() if key.startswith("table/")}
+
+
+def topology_of(workspace: Workspace, version: str) -> Topology:
+    """Return the topology of a version."""
+    reader = workspace.reader(version)
+    digest = topology_digest(table_digests(workspace, version))
+    return Topology.of(digest, {name: reader.table(name) for name in TOPOLOGY_TABLES})
+
+
+def graph_of(workspace: Workspace, version: str, store: GraphStore | None) -> tuple[Graph, str]:
+    """Return the graph of a version and why it is not the database's: made of the tables where that lacks it."""
+    digest = topology_digest(table_digests(workspace, version))
+    why = "no graph database is set"
+    if store is not None:
+        try:
+            if digest in store.topologies():
+                return Graph(store, digest), ""
+            why = f"the graph has no topology {digest[:12]} yet"
+        except StorageError as error:
+            why = str(error)
+            logger.warning("the graph cannot be asked, tables answer instead: %s", error)
+    tables = MemoryGraph()
+    tables.put(topology_of(workspace, version))
+    return Graph(tables, digest), why
