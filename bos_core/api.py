@@ -13,7 +13,8 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bos_core.access.ontology_query import Ontology, opened_ontology
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
 from bos_core.exchange.model import ImportedGrid, Note, Series
@@ -123,6 +125,18 @@ class Bos:
                 start_new_session=True,
             )
         return Run(self.workspace, trace_id, process)
+
+    @contextmanager
+    def ontology(self, scenario: VersionRecord | str) -> Iterator[Ontology]:
+        """Open the elements of a scenario version for questions about containment and neighbourhood.
+
+        >>> with bos.ontology("grid") as grid:
+        ...     station = grid.element("Station 5", "station")
+        ...     answer = grid.near(station, "transformer", hops=3).select("rated_mva").run()
+        """
+        reference = scenario if isinstance(scenario, str) else scenario.id
+        with opened_ontology(self.workspace, reference) as opened:
+            yield opened
 
     def runs(self) -> list[Run]:
         """Return the newest runs first."""

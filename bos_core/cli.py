@@ -433,6 +433,34 @@ def scenarios() -> None:
 
 
 @app.command()
+def elements(
+    scenario: Annotated[str, typer.Argument(help="Scenario version.")],
+    kind: Annotated[str, typer.Argument(help="What to list: bus, line, transformer, unit, load, station, ...")],
+    near: Annotated[str, typer.Option(help="Only near this element: uuid or name.")] = "",
+    within: Annotated[str, typer.Option(help="Only within this station, region or system: uuid or name.")] = "",
+    start_kind: Annotated[str, typer.Option(help="Kind of the element named, where its name is not enough.")] = "",
+    hops: Annotated[int, typer.Option(help="How far, in devices crossed from bus to bus.", min=0)] = 3,
+    columns: Annotated[str, typer.Option(help="Further columns of the kind's table, by comma.")] = "",
+    rows: Annotated[int, typer.Option(help="How many to show.", min=1)] = 50,
+) -> None:
+    """List elements near or within another one: the graph says which, the tables say what they are."""
+    from bos_core.api import connect
+
+    if bool(near) == bool(within):
+        problem, remedy = "are both given" if near else "are both missing", "give one of --near and --within"
+        raise OptionError((Finding("option", ("--near", "--within"), problem, remedy),))
+    with out.status("asking the graph ...") as status, connect().ontology(scenario) as grid:
+        start = grid.element(near or within, start_kind)
+        question = grid.near(start, kind, hops) if near else grid.within(start, kind)
+        answer = question.select(*filter(None, (name.strip() for name in columns.split(",")))).run()
+        status.stop()
+    out.print(listings.elements(answer.table.slice(0, rows)))
+    if answer.table.num_rows > rows:
+        out.print(f"{answer.table.num_rows - rows:,} more; --rows shows more of them")
+    out.print(f"[dim]{_escaped(str(answer.plan))}[/]", highlight=False)
+
+
+@app.command()
 def programs(
     slot: Annotated[str, typer.Argument(help="Only this slot, with all parameters.")] = "",
 ) -> None:
@@ -526,8 +554,13 @@ def trace(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    graph: Annotated[bool, typer.Option("--graph", help="Compare the graph with the tables and mend it.")] = False,
+) -> None:
     """Check index, store, programs and solvers; say what is wrong and what to do."""
+    if graph:
+        _mend_graph()
+        return
     import platform
     import shutil
 
@@ -570,6 +603,31 @@ def doctor() -> None:
     if findings:
         raise typer.Exit(1)
     out.print("[green]✓[/] index, store, programs and solvers are in order")
+
+
+def _mend_graph() -> None:
+    """Bring the projections up to the index, and build the graphs anew that differ from the tables."""
+    from bos_core.access.projection import Projector, opened_graph, table_digests
+    from bos_core.api import connect
+    from bos_core.index.graph import topology_digest
+
+    workspace = connect().workspace
+    with out.status("comparing graph and tables ..."), opened_graph(workspace.settings) as store:
+        projector = Projector(workspace, store)
+        projector.drain()
+        topologies: dict[str, str] = {}
+        for version in workspace.scenarios.versions():
+            topologies.setdefault(topology_digest(table_digests(workspace, version.id)), version.label)
+        for digest, label in topologies.items():
+            projector.project(label)
+            drift = projector.drift(label)
+            said = f"{label} (topology {digest[:12]}): "
+            if drift.is_none:
+                out.print(f"[green]✓[/] {said}graph and tables agree", highlight=False)
+                continue
+            projector.rebuild(label)
+            mended = "built anew" if projector.drift(label).is_none else "still differs after it was built anew"
+            out.print(f"[yellow]•[/] {said}{_escaped(str(drift))}; {mended}", highlight=False)
 
 
 def _service(home: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 
+import pyarrow as pa
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -81,6 +82,18 @@ def scenarios(versions: Iterable[VersionRecord]) -> Table:
     table.add_column("message", ratio=1)
     for version in versions:
         table.add_row(escape(version.label), version.trace_id[:8], version.step, escape(version.message))
+    return table
+
+
+def elements(found: pa.Table) -> Table:
+    """Return rows of elements; a column's unit stands under its name."""
+    units = [(field.metadata or {}).get(b"unit", b"").decode().removeprefix("1") for field in found.schema]
+    table = _table(
+        *(f"{name}\n{unit}" if unit else name for name, unit in zip(found.column_names, units, strict=True))
+    )
+    for row in found.to_pylist():
+        cells = (f"{v:,.6g}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values())
+        table.add_row(*(escape(cell) for cell in cells))
     return table
 
 

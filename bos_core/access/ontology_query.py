@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bos_core.access.projection import graph_of, table_digests
+from bos_core.access.projection import Projector, opened_graph, table_digests, tables_as_graph
 from bos_core.access.workspace import Workspace
-from bos_core.index.graph import LEVELS, Element, GraphStore
+from bos_core.index.graph import LEVELS, Element, Graph, GraphStore, topology_digest
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.ontology_tables import STATIC
-from bos_core.objects.errors import Finding, NotFoundError, OptionError, raise_if_any
+from bos_core.objects.errors import Finding, NotFoundError, OptionError, StorageError, raise_if_any
+from bos_core.objects.ontology import DataType
 
+KINDS = tuple(
+    name for name, schema in STATIC.items() if name in LEVELS or schema.data_type is DataType.E_SM
+)  # fmt: skip
+"""Kinds of element that the graph has nodes of."""
 _HOPS_MAX = 1000
 _SIMILAR_NAMED = 5
 
@@ -69,16 +75,27 @@ class Ontology:
     workspace : Workspace
     version : str
         Id, name or ``name@N``.
-    store : GraphStore or None
-        Where graphs are; without one the version's files answer.
+    store : GraphStore or str
+        Where graphs are, or why there is none: then the version's files answer.
     """
 
-    def __init__(self, workspace: Workspace, version: str, store: GraphStore | None = None) -> None:
+    def __init__(self, workspace: Workspace, version: str, store: GraphStore | str) -> None:
         self.workspace, self.version = workspace, workspace.scenarios.get(version)
-        self.graph, self._why = graph_of(workspace, self.version.id, store)
+        self.graph, self._why = self._graph(store)
         self.rows = OntologyIndex(workspace.engine)
         self._digests = table_digests(workspace, self.version.id)
         self._stored = self.rows.contents()
+
+    def _graph(self, store: GraphStore | str) -> tuple[Graph, str]:
+        digest, why = topology_digest(table_digests(self.workspace, self.version.id)), store
+        if not isinstance(store, str):
+            why = f"the graph has no topology {digest[:12]} yet"
+            try:
+                if digest in store.topologies():
+                    return Graph(store, digest), ""
+            except StorageError as error:
+                why = str(error)
+        return tables_as_graph(self.workspace, self.version.id), str(why)
 
     def element(self, reference: str, kind: str = "") -> Element:
         """Return the element of a uuid, or of a name and kind.
@@ -90,7 +107,7 @@ class Ontology:
         """
         known = self.graph.elements([reference])
         if not known:
-            kinds = [kind] if kind else [*STATIC]
+            kinds = [kind] if kind else KINDS
             known = [element for one in kinds for element in self.graph.named(one, reference)]
         if len(known) == 1:
             return known[0]
@@ -141,6 +158,23 @@ class Ontology:
             return self.rows.rows(kind, digest, uuids, wanted)
         table = self.workspace.reader(self.version.id).table(kind).select(wanted)
         return table.filter(pc.is_in(table["id"], pa.array(sorted(set(uuids)), pa.string())))
+
+
+@contextmanager
+def opened_ontology(workspace: Workspace, version: str) -> Iterator[Ontology]:
+    """Open the ontology of a version for the length of a block, its projections made where they are missing.
+
+    Where the graph cannot be opened, the version's files answer in its place; the plans of questions say why.
+    """
+    found = workspace.scenarios.get(version)
+    store: GraphStore | str
+    with ExitStack() as stack:
+        try:
+            store = stack.enter_context(opened_graph(workspace.settings))
+            Projector(workspace, store).project(found.id)
+        except StorageError as error:
+            store = str(error)
+        yield Ontology(workspace, found.id, store)
 
 
 @dataclass(frozen=True)
@@ -249,7 +283,7 @@ class Query:
 
     def _looked_up(self, found: _Found) -> int:
         found.rows = self.ontology.attributes(self.kind, [*found.elements], self.columns)
-        return found.rows.num_rows
+        return len(found.rows)
 
     def _table(self, found: _Found) -> pa.Table:
         order = sorted(found.elements.values(), key=lambda e: (found.hops.get(e.uuid, 0), e.name, e.uuid))

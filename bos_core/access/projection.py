@@ -6,17 +6,20 @@ Versions that share tables share rows and graphs, so a version that a step of th
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bos_core.access.workspace import Workspace
 from bos_core.index.graph import TOPOLOGY_TABLES, Graph, GraphStore, Topology, topology_digest
+from bos_core.index.graph_ladybug import LadybugGraph
 from bos_core.index.graph_memory import MemoryGraph
+from bos_core.index.graph_neo4j import Neo4jGraph
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.ontology_tables import STATIC
-from bos_core.objects.errors import NotFoundError, StorageError
+from bos_core.objects.errors import NotFoundError
+from bos_core.objects.settings import Settings
 
-logger = logging.getLogger(__name__)
 _AT_ONCE = 200
 
 
@@ -43,6 +46,20 @@ class Drift:
     def is_none(self) -> bool:
         """Whether graph and tables agree."""
         return not (self.missing or self.unknown or self.changed or self.relationships)
+
+    def __str__(self) -> str:
+        counts = {
+            "elements missing": self.missing,
+            "elements that the tables do not have": self.unknown,
+            "elements with another kind or name": self.changed,
+        }
+        parts = [
+            f"{len(ids)} {what} ({', '.join(ids[:3])}{', ...' * (len(ids) > 3)})"
+            for what, ids in counts.items()
+            if ids
+        ]
+        parts += [f"{self.relationships} relationships differ"] if self.relationships else []
+        return "; ".join(parts) or "no difference"
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,8 @@ class Projector:
         An entry is taken out only when both projections hold its version: after a failure it is there again.
         """
         versions: list[str] = []
-        tables, graphs = 0, []
+        graphs: list[str] = []
+        tables = 0
         while entries := self.workspace.ledger.outbox(_AT_ONCE):
             for entry in entries:
                 if entry.kind == "scenario_version":
@@ -136,6 +154,26 @@ class Projector:
         )
 
 
+@contextmanager
+def opened_graph(settings: Settings) -> Iterator[GraphStore]:
+    """Open the graph that the settings name, the embedded one where they name none, for the length of a block.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be reached, or another process has the embedded one.
+    """
+    store: GraphStore
+    if settings.graph_url:
+        store = Neo4jGraph(settings.graph_url, settings.graph_user, settings.graph_password.get_secret_value())
+    else:
+        store = LadybugGraph(settings.home / "graph.lbug")
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def table_digests(workspace: Workspace, version: str) -> dict[str, str]:
     """Return the digest of every table of a version, by name."""
     chunks = workspace.scenarios.chunks(workspace.scenarios.get(version).id)
@@ -149,18 +187,8 @@ def topology_of(workspace: Workspace, version: str) -> Topology:
     return Topology.of(digest, {name: reader.table(name) for name in TOPOLOGY_TABLES})
 
 
-def graph_of(workspace: Workspace, version: str, store: GraphStore | None) -> tuple[Graph, str]:
-    """Return the graph of a version and why it is not the database's: made of the tables where that lacks it."""
-    digest = topology_digest(table_digests(workspace, version))
-    why = "no graph database is set"
-    if store is not None:
-        try:
-            if digest in store.topologies():
-                return Graph(store, digest), ""
-            why = f"the graph has no topology {digest[:12]} yet"
-        except StorageError as error:
-            why = str(error)
-            logger.warning("the graph cannot be asked, tables answer instead: %s", error)
-    tables = MemoryGraph()
-    tables.put(topology_of(workspace, version))
-    return Graph(tables, digest), why
+def tables_as_graph(workspace: Workspace, version: str) -> Graph:
+    """Return the graph of a version made of its tables, in memory."""
+    store, topology = MemoryGraph(), topology_of(workspace, version)
+    store.put(topology)
+    return Graph(store, topology.digest)

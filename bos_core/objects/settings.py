@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,6 +52,8 @@ class Settings(BaseSettings):
         A folder, ``file:///folder`` or ``s3://bucket/prefix``. Default: a folder under `home`.
     store_options : StoreOptions
         Endpoint and credentials of an S3 store, JSON in the environment.
+    graph_url, graph_user, graph_password : str, str, SecretStr
+        A Neo4j server, ``bolt://host:7687``. Default: a file under `home`.
     user, project : str
         Who asks, and for which project.
     """
@@ -61,6 +64,9 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     store_url: str = ""
     store_options: StoreOptions = StoreOptions()
+    graph_url: str = ""
+    graph_user: str = "neo4j"
+    graph_password: SecretStr = SecretStr("")
     user: Annotated[str, Field(min_length=1, max_length=200)] = Field(default_factory=_login)
     project: Annotated[str, Field(min_length=1, max_length=200)] = "default"
 
@@ -89,6 +95,16 @@ class Settings(BaseSettings):
             raise ValueError("names no bucket")
         return url
 
+    @field_validator("graph_url", mode="after")
+    @classmethod
+    def _known_graph(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme.partition("+")[0] not in {"bolt", "neo4j"} or not parts.hostname):
+            raise ValueError("is neither a bolt:// nor a neo4j:// URL")
+        if parts.username or parts.password:
+            raise ValueError("carries a user or password; give them as graph_user and graph_password")
+        return url
+
     @property
     def database(self) -> str:
         """The database URL with its password; never log it."""
@@ -109,6 +125,9 @@ class Settings(BaseSettings):
             "BOS_DATABASE_URL": self.database,
             "BOS_STORE_URL": self.store,
             "BOS_STORE_OPTIONS": json.dumps(options),
+            "BOS_GRAPH_URL": self.graph_url,
+            "BOS_GRAPH_USER": self.graph_user,
+            "BOS_GRAPH_PASSWORD": self.graph_password.get_secret_value(),
             "BOS_USER": self.user,
             "BOS_PROJECT": self.project,
         }

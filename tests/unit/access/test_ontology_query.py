@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import networkx as nx
 import pyarrow as pa
 import pytest
 
-from bos_core.access.ontology_query import Ontology
+from bos_core.access.ontology_query import Ontology, opened_ontology
 from bos_core.access.projection import Projector, topology_of
 from bos_core.access.workspace import Workspace
 from bos_core.exchange import import_grid
@@ -128,7 +130,7 @@ def _name(ontology: Ontology) -> str:
 
 
 def test_an_outage_is_not_crossed(workspace: Workspace, tables: dict[str, pa.Table]) -> None:
-    ontology = Ontology(workspace, "grid")
+    ontology = Ontology(workspace, "grid", "no graph is wanted")
     line = ontology.element(tables["line"]["id"][0].as_py())
     ends = [row["bus"] for row in ontology.graph.terminals([line.uuid])]
     start = ontology.element(ends[0])
@@ -137,7 +139,7 @@ def test_an_outage_is_not_crossed(workspace: Workspace, tables: dict[str, pa.Tab
 
 
 def test_what_a_region_contains(workspace: Workspace, tables: dict[str, pa.Table]) -> None:
-    ontology = Ontology(workspace, "grid")
+    ontology = Ontology(workspace, "grid", "no graph is wanted")
     region = next(e for e in ontology.graph.all() if e.kind == "region")
     inside = ontology.within(region, "load").run().table
     assert set(inside["id"].to_pylist()) <= set(tables["load"]["id"].to_pylist())
@@ -149,7 +151,7 @@ def test_what_a_region_contains(workspace: Workspace, tables: dict[str, pa.Table
 
 
 def test_bad_questions_are_findings_all_at_once(workspace: Workspace, tables: dict[str, pa.Table]) -> None:
-    ontology = Ontology(workspace, "grid")
+    ontology = Ontology(workspace, "grid", "no graph is wanted")
     start = ontology.element(tables["bus"]["id"][0].as_py())
     with pytest.raises(OptionError) as error:
         ontology.near(start, "contains", -1)
@@ -158,6 +160,37 @@ def test_bad_questions_are_findings_all_at_once(workspace: Workspace, tables: di
         ontology.near(start, "line", 1).select("colour")
     with pytest.raises(NotFoundError, match="has no bus 'nowhere'"):
         ontology.element("nowhere", "bus")
+
+
+def test_an_opened_ontology_is_projected_first(workspace: Workspace) -> None:
+    for _ in range(2):
+        with opened_ontology(workspace, "grid") as ontology:
+            start = next(e for e in ontology.graph.all() if e.kind == "bus")
+            plan = ontology.near(start, "line", 1).run().plan
+            assert [step.source for step in plan.steps] == ["ladybug", "ladybug", "ladybug", "sqlite"]
+
+
+def test_an_embedded_graph_in_use_elsewhere_is_replaced_by_the_tables(workspace: Workspace) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from bos_core.index.graph_ladybug import LadybugGraph\n"
+        "graph = LadybugGraph(Path(sys.argv[1])); print('open', flush=True); time.sleep(60)"
+    )
+    path = str(workspace.settings.home / "graph.lbug")
+    other = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        with opened_ontology(workspace, "grid") as ontology:
+            assert "another process has it open" in ontology.notes[0]
+            assert ontology.graph.store.engine == "tables"
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_an_error_inside_the_block_is_the_users(workspace: Workspace) -> None:
+    with pytest.raises(StorageError, match="mine"), opened_ontology(workspace, "grid"):
+        raise StorageError("mine")
 
 
 # --- the projector
