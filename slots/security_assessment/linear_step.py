@@ -322,7 +322,8 @@ class RedispatchProgram:
         best = self._solution(session, _CUTS_EARLY)
         tried = np.zeros(on.size, dtype=np.bool_)
         for _ in range(_TURNS):
-            known = self.model.matrix().tocsc()[: best.row_dual.size, self.on]  # later rows do not bind the best answer
+            # limits that a failed turn has added since do not bind the best answer
+            known = self.model.matrix().tocsc()[: best.row_dual.size, self.on]
             reduced = self.model.cost[self.on] - known.T @ best.row_dual
             promise = np.where(tried, 0.0, np.where(on > 0, reduced, -reduced))
             unit = int(np.argmax(promise))
