@@ -42,6 +42,7 @@ def test_defaults_lie_under_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOS_DATABASE_URL", "postgres://u:hidden@h/d")
     monkeypatch.setenv("BOS_STORE_URL", "s3://bucket/prefix")
+    monkeypatch.setenv("BOS_GRAPH_PASSWORD", "hidden")
     monkeypatch.setenv(
         "BOS_STORE_OPTIONS", '{"endpoint_url": "http://127.0.0.1:9", "key": "k", "secret": "hidden"}'
     )
@@ -54,12 +55,13 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_values_are_findings_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOS_DATABASE_URL", "mysql://u:hidden@h/d")
     monkeypatch.setenv("BOS_STORE_URL", "ftp://x")
+    monkeypatch.setenv("BOS_GRAPH_URL", "bolt://u:hidden@h")
     monkeypatch.setenv("BOS_USER", "")
     monkeypatch.setenv("BOS_STORE_OPTIONS", '{"endpoint_url": "nonsense", "colour": "red"}')
     with pytest.raises(OptionError) as error:
         Settings.load()
     assert {f.field for f in error.value.findings} == {
-        "database_url", "store_url", "user", "store_options.endpoint_url", "store_options.colour"
+        "database_url", "store_url", "graph_url", "user", "store_options.endpoint_url", "store_options.colour"
     }  # fmt: skip
     assert "hidden" not in str(error.value)
     monkeypatch.setenv("BOS_STORE_OPTIONS", "{not json")

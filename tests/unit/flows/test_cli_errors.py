@@ -38,6 +38,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["export", "nowhere", "x.zip"], ["nowhere"]),
         (["programs", "unit_comitment"], ["unit_comitment", "unit_commitment"]),
         (["run", "--hours", "many"], ["--hours", "integer"]),
+        (["elements", "nowhere", "line", "--near", "x"], ["nowhere", "bos scenarios"]),
+        (["elements", "nowhere", "line"], ["--near", "--within"]),
         (["fly"], ["fly"]),
     ],
 )
@@ -104,3 +106,18 @@ def test_a_bad_start_is_refused(text: str) -> None:
 def test_dates_become_hours_without_a_leap_day() -> None:
     assert hour_of("03-01") == 59 * 24
     assert hour_of("17") == 17
+
+
+def test_elements_near_another_one_are_listed_with_units_and_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["import", "pandapower:case39", "--name", "ne"]) == 0
+    near = ["--near", "10", "--start-kind", "bus", "--hops", "3"]
+    assert run_command(["elements", "ne", "transformer", *near, "--columns", "rated_mva"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("trafo 1", "trafo 4", "rated_mva", "MVA", "1,800", "at most 3 hops away", "rows of transformer"):
+        assert word in shown
+    assert run_command(["elements", "ne", "bus", *near, "--rows", "2"]) == 0
+    assert "9 more" in capsys.readouterr().out
+    assert run_command(["elements", "ne", "colour", *near]) != 0
+    assert "is no kind of element" in capsys.readouterr().err
+    assert run_command(["doctor", "--graph"]) == 0
+    assert "graph and tables agree" in capsys.readouterr().out
