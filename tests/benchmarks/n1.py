@@ -9,6 +9,7 @@ import resource
 import threading
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -38,6 +39,8 @@ SAMPLES = {"OpenLoadFlow": 100, "pandapower": 10, "power-grid-model": 50}
 DAY_PEER_HOURS = (8, 18)
 GROWTH_PAIRS = (10_000, 100_000, 1_000_000, 10_000_000)
 BLOCK_HOURS = 24
+BLOCKS_SIZED = (1, 8, 24, 96)
+"""Hours of blocks whose results are measured."""
 CACHE_BYTES = 512 * 1024
 """About what a group of outages works on; fits the second-level cache."""
 PROCESS_RUNS = 3
@@ -430,38 +433,49 @@ def _limits(bench: Bench, day: PlannedDay) -> None:
 
 
 def _growth(bench: Bench, day: PlannedDay, budget_s: float) -> None:
-    """Pairs against time up to the budget, and memory, in blocks of hours as the product verifies them."""
-    count, per_hour = day.states.vm_pu.shape[0], day.outages.size
+    """Pairs against time up to the budget, and memory: in a process that has seen no larger network."""
     cost = next(r.times.cpu_s for r in reversed(bench.rows) if "hours x" in r.group and r.times)
-    points = bench.facts["growth"] = []
+    context = multiprocessing.get_context("spawn")
+    with bench.doing(f"up to {GROWTH_PAIRS[-1]:,} pairs"), ProcessPoolExecutor(1, context) as alone:
+        found = alone.submit(growth_of_a_process, cost, budget_s).result()
+    bench.facts["growth"], bench.facts["memory_of_a_block"] = found
+    bench.save()
+
+
+def growth_of_a_process(cost_s: float, budget_s: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Verify more and more pairs in blocks of hours, as the product does; return times, and sizes of results.
+
+    Parameters
+    ----------
+    cost_s : float
+        What a pair is expected to take.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        day = planned_day(Bench("n1", "", ()))
+    count, per_hour, criteria = day.states.vm_pu.shape[0], day.outages.size, _criteria(day)
+
+    def task(hours: IntArray) -> Task:
+        return Task("", day.grid, hours_of(day.states, hours % count), day.outages, criteria, True)
+
+    task(np.arange(1)).verify()
+    points: list[dict[str, Any]] = []
     for pairs in GROWTH_PAIRS:
-        if pairs * cost > budget_s:
-            points.append(
-                {"pairs": pairs, "skipped": f"would take {pairs * cost:.0f} s; --budget is {budget_s:g} s"}
-            )
+        if pairs * cost_s > budget_s:
+            expected = f"would take {pairs * cost_s:.0f} s; --budget is {budget_s:g} s"
+            points.append({"pairs": pairs, "skipped": expected})
             continue
         hours = -(-pairs // per_hour)
         wall, cpu, done = time.perf_counter(), time.process_time(), 0
-        with bench.doing(f"{hours * per_hour:,} pairs"):
-            for first in range(0, hours, BLOCK_HOURS):
-                chosen = np.arange(first, min(first + BLOCK_HOURS, hours)) % count
-                task = Task("", day.grid, hours_of(day.states, chosen), day.outages, _criteria(day), True)
-                done += task.verify().extremes.outcome.size
+        for first in range(0, hours, BLOCK_HOURS):
+            done += task(np.arange(first, min(first + BLOCK_HOURS, hours))).verify().extremes.outcome.size
         points.append({
             "pairs": done, "cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall,
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         })  # fmt: skip
-        cost = points[-1]["cpu_s"] / done
-        bench.save()
-    memory = bench.facts["memory_of_a_block"] = []
-    for hours in (1, 8, 24, 96):
-        task = Task(
-            "", day.grid, hours_of(day.states, np.arange(hours) % count), day.outages, _criteria(day), True
-        )
-        if task.pairs * cost <= budget_s:
-            result = task.verify()
-            memory.append({"hours": hours, "result_mib": _bytes(result) / 2**20})
-    bench.save()
+    blocks = [hours for hours in BLOCKS_SIZED if hours * per_hour * cost_s <= budget_s]
+    memory = [{"hours": h, "result_mib": _bytes(task(np.arange(h)).verify()) / 2**20} for h in blocks]
+    return points, memory
 
 
 def _bytes(value: Any) -> int:
