@@ -34,9 +34,10 @@ class OntologyIndex:
         values = [table.column(column).to_pylist() for column in columns]
         with writing(self.engine) as connection:
             row = {"digest": digest, "name": name, "rows": table.num_rows, "stored_s": DatabaseClock()}
-            if not connection.execute(insert_new(self.engine, CONTENT).values(**row)).rowcount:
+            stored = insert_new(self.engine, CONTENT).values(**row).returning(CONTENT.c.id)
+            content = connection.execute(stored).scalar()
+            if content is None:
                 return False
-            content = _content(connection, digest)
             rows = zip([content] * table.num_rows, *values, strict=True)
             _insert(connection, target, ["content", *columns], rows)
         return True
