@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,11 +24,14 @@ from bos_core.objects.errors import Finding, IllegalTransitionError, OptionError
 
 REVISION = "0002"
 """What this program needs; the newest of `bos_core.index.migrations`."""
+ROWS_AT_ONCE = 500
+"""Rows or ids in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
 BUSY_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 CONNECTIONS_PER_PROCESS = 2
 """Kept small: every task container holds its own pool, and a PostgreSQL server takes 100 by default."""
 
+_T = TypeVar("_T")
 _WRITE = "bos_write"
 _CREATE_LOCK = 0x626F73
 
@@ -154,6 +157,11 @@ def insert_new(engine: Engine, table: sa.Table) -> Any:
     """Return an INSERT that leaves rows that exist as they are."""
     module: Any = postgresql if engine.dialect.name == "postgresql" else sqlite
     return module.insert(table).on_conflict_do_nothing()
+
+
+def pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Return rows or ids in pieces that one statement can take."""
+    return (rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE))
 
 
 def migrate(engine: Engine) -> None:

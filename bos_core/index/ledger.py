@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
-from bos_core.index.database import DatabaseClock, insert_new, reading, writing
+from bos_core.index.database import DatabaseClock, insert_new, pieces, reading, writing
 from bos_core.index.records import (
     AlreadyDone,
     Busy,
@@ -46,7 +46,6 @@ __all__ = [
 
 MESSAGE_LENGTH_MAX = 10_000
 _NOW = DatabaseClock()
-_ROWS_AT_ONCE = 500
 _FINAL = (TaskState.SUCCESS.value, TaskState.FAILED.value)
 
 
@@ -129,9 +128,9 @@ class Ledger:
         needs = [{"task": task.id, "needs": other} for task in tasks for other in task.depends_on]
         try:
             with writing(self.engine) as connection:
-                for chunk in _pieces(rows):
+                for chunk in pieces(rows):
                     connection.execute(insert_new(self.engine, TASK).values(created_s=_NOW), chunk)
-                for chunk in _pieces(needs):
+                for chunk in pieces(needs):
                     connection.execute(insert_new(self.engine, DEPENDENCY), chunk)
         except IntegrityError as error:
             sets = ", ".join(sorted({task.task_set for task in tasks}))
@@ -235,7 +234,7 @@ class Ledger:
         with writing(self.engine) as connection:
             return sum(
                 connection.execute(query.values(**values), {"ids": piece}).rowcount
-                for piece in _pieces(sorted(task_ids))
+                for piece in pieces(sorted(task_ids))
             )
 
     def release_dead(self, trace_id: str, dead: Collection[str]) -> list[str]:
@@ -379,7 +378,7 @@ class Ledger:
         rows = [{k: v for k, v in asdict(line).items() if k != "created_s"} for line in lines]
         rows = [{**row, "message": row["message"][:MESSAGE_LENGTH_MAX]} for row in rows]
         with writing(self.engine) as connection:
-            for piece in _pieces(rows):
+            for piece in pieces(rows):
                 connection.execute(sa.insert(LOG).values(created_s=_NOW), piece)
 
     def logs(self, trace_id: str, task_id: str | None = None, limit: int = 10_000) -> list[LogLine]:
@@ -405,12 +404,8 @@ class Ledger:
         """Record that the graph has taken these entries."""
         query = sa.update(OUTBOX).where(OUTBOX.c.sequence.in_(sa.bindparam("ids", expanding=True)))
         with writing(self.engine) as connection:
-            for piece in _pieces(sorted(sequences)):
+            for piece in pieces(sorted(sequences)):
                 connection.execute(query.values(drained_s=_NOW), {"ids": piece})
-
-
-def _pieces(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (rows[i : i + _ROWS_AT_ONCE] for i in range(0, len(rows), _ROWS_AT_ONCE))
 
 
 def _take(connection: Connection, task_id: str, holder: str, lease_s: float, memory_mb: int) -> int | None:

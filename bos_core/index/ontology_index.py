@@ -9,13 +9,10 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from bos_core.index.database import DatabaseClock, insert_new, reading, writing
+from bos_core.index.database import DatabaseClock, insert_new, pieces, reading, writing
 from bos_core.index.ontology_tables import CONTENT, ONTOLOGY, STATIC
 from bos_core.objects.errors import NotFoundError
 from bos_core.objects.ontology import TABLES
-
-_IDS_AT_ONCE = 500
-"""Ids in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
 
 
 class OntologyIndex:
@@ -75,7 +72,7 @@ class OntologyIndex:
             else:
                 found = [
                     row
-                    for some in _pieces(sorted(set(ids)))
+                    for some in pieces(sorted(set(ids)))
                     for row in connection.execute(query.where(key[0].in_(some)))
                 ]
         values = list(zip(*found, strict=True)) or [()] * len(wanted)
@@ -92,17 +89,13 @@ class OntologyIndex:
     def drop(self, digests: Iterable[str]) -> None:
         """Forget contents with their rows; unknown ones are no error."""
         with writing(self.engine) as connection:
-            for some in _pieces(sorted(set(digests))):
+            for some in pieces(sorted(set(digests))):
                 connection.execute(sa.delete(CONTENT).where(CONTENT.c.digest.in_(some)))
 
 
 def _content(connection: Connection, digest: str) -> int | None:
     """Return the number of a stored content."""
     return connection.execute(sa.select(CONTENT.c.id).where(CONTENT.c.digest == digest)).scalar()
-
-
-def _pieces(ids: list[str]) -> Iterable[list[str]]:
-    return (ids[k : k + _IDS_AT_ONCE] for k in range(0, len(ids), _IDS_AT_ONCE))
 
 
 def _insert(connection: Connection, table: sa.Table, columns: list[str], rows: Iterable[tuple[Any, ...]]) -> None:
