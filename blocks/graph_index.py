@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
 from blocks.checked_block import CheckedBlock
 from bos_core.objects.errors import Finding, OptionError, ServiceError
+from bos_core.objects.settings import bolt_server
 
 DEFAULT_PORT = 7687
 TIMEOUT_S = 5.0
@@ -32,16 +32,14 @@ class GraphIndex(CheckedBlock):
 
     def check(self) -> None:
         """Connect and greet; the answer must be a version of Bolt."""
-        parts = urlsplit(self.url)
-        scheme, _, security = parts.scheme.partition("+")
-        if scheme not in {"bolt", "neo4j"} or security not in {"", "s", "ssc"} or not parts.hostname:
-            raise _bad_url("is not a Bolt URL")
-        if parts.username or parts.password:
-            raise _bad_url("carries a user or password; give them in their own fields")
-        port = parts.port or DEFAULT_PORT
-        shown = f"{parts.scheme}://{parts.hostname}:{port}"
         try:
-            answer = _greet(parts.hostname, port, security)
+            parts = bolt_server(self.url)
+        except ValueError as error:
+            raise OptionError((Finding("graph index", (), str(error), "use bolt://host:7687", "url"),)) from None
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORT
+        shown = f"{parts.scheme}://{host}:{port}"
+        try:
+            answer = _greet(host, port, parts.scheme.partition("+")[2])
         except ssl.SSLError as error:
             raise ServiceError(f"cannot reach {shown}: TLS failed ({error.reason}); {_REMEDY}") from None
         except OSError as error:
@@ -49,10 +47,6 @@ class GraphIndex(CheckedBlock):
             raise ServiceError(f"cannot reach {shown}: {problem}; {_REMEDY}") from None
         if len(answer) != 4 or answer == bytes(4):
             raise ServiceError(f"{shown} answers, but not as a Bolt server; {_REMEDY}")
-
-
-def _bad_url(problem: str) -> OptionError:
-    return OptionError((Finding("graph index", (), problem, "use bolt://host:7687", "url"),))
 
 
 def _greet(host: str, port: int, security: str) -> bytes:

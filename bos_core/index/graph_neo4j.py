@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 from neo4j import Driver, GraphDatabase, ManagedTransaction
@@ -13,8 +12,8 @@ from neo4j.exceptions import AuthError, DriverError, Neo4jError, ServiceUnavaila
 
 from bos_core.index.graph import Statement, Topology
 from bos_core.objects.errors import Finding, OptionError, StorageError
+from bos_core.objects.settings import bolt_server
 
-_SCHEMES = {f"{name}{suffix}" for name in ("bolt", "neo4j") for suffix in ("", "+s", "+ssc")}
 _BATCH_ROWS = 10_000
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -59,15 +58,24 @@ class Neo4jGraph:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
-        if urlsplit(url).scheme not in _SCHEMES or not urlsplit(url).hostname:
+        try:
+            bolt_server(url)
+        except ValueError as error:
             remedy = "use bolt://host:7687 or neo4j+s://host"
-            raise OptionError((Finding("setting", (), "is no Neo4j URL", remedy, "graph_url"),))
+            raise OptionError((Finding("setting", (), str(error), remedy, "graph_url"),)) from None
         self._driver: Driver = GraphDatabase.driver(
-            url, auth=(user, password), connection_timeout=_CONNECT_TIMEOUT_S, user_agent="bos"
+            url,
+            auth=(user, password),
+            connection_timeout=_CONNECT_TIMEOUT_S,
+            user_agent="bos",
+            notifications_disabled_classifications=["UNRECOGNIZED"],  # an empty database knows none of the labels
         )
-        with self._translated():
-            for statement in _CONSTRAINTS:
-                self._driver.execute_query(statement)
+        try:
+            with self._translated():
+                self._driver.verify_connectivity()
+        except BaseException:
+            self._driver.close()
+            raise
 
     def put(self, topology: Topology) -> bool:
         """Build a graph in batches; the node that makes it visible comes last."""
@@ -75,6 +83,8 @@ class Neo4jGraph:
             return False
         nodes, contains, connects = topology.keyed()
         with self._translated(), self._driver.session() as session:
+            for statement in _CONSTRAINTS:
+                session.run(statement).consume()
             for statement, table in ((_NODES, nodes), (_CONTAINS, contains), (_CONNECTS, connects)):
                 for rows in _batches(table):
                     session.execute_write(_write, statement, rows=rows)

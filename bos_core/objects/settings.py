@@ -7,12 +7,34 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bos_core.objects.errors import Finding, OptionError
+
+_BOLT_SCHEMES = frozenset(f"{name}{security}" for name in ("bolt", "neo4j") for security in ("", "+s", "+ssc"))
+
+
+def bolt_server(url: str) -> SplitResult:
+    """Take the URL of a Neo4j server apart.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or carries a user or password.
+    """
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in _BOLT_SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:  # brackets or a port that cannot be read
+        known = False
+    if not known:
+        raise ValueError("is not a Bolt URL (bolt:// or neo4j://, and a host)")
+    if parts.username or parts.password:
+        raise ValueError("carries a user or password; give them in their own fields")
+    return parts
 
 
 def _login() -> str:
@@ -98,11 +120,8 @@ class Settings(BaseSettings):
     @field_validator("graph_url", mode="after")
     @classmethod
     def _known_graph(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if url and (parts.scheme.partition("+")[0] not in {"bolt", "neo4j"} or not parts.hostname):
-            raise ValueError("is neither a bolt:// nor a neo4j:// URL")
-        if parts.username or parts.password:
-            raise ValueError("carries a user or password; give them as graph_user and graph_password")
+        if url:
+            bolt_server(url)
         return url
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +34,18 @@ def test_a_server_that_is_not_there_is_named() -> None:
         Neo4jGraph("bolt://127.0.0.1:9", "neo4j", "x")
 
 
-@pytest.mark.parametrize("url", ["", "http://host", "nonsense"])
+def test_a_constructor_that_fails_leaves_no_driver_open() -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        with pytest.raises(StorageError):
+            Neo4jGraph("bolt://127.0.0.1:9", "neo4j", "x")
+        gc.collect()
+    assert [str(warning.message) for warning in found] == []
+
+
+@pytest.mark.parametrize("url", ["", "http://host", "nonsense", "bolt://h:x", "bolt+ssl://h", "bolt://u:hidden@h"])
 def test_another_url_is_a_finding(url: str) -> None:
     with pytest.raises(OptionError) as error:
         Neo4jGraph(url, "neo4j", "x")
     assert error.value.findings[0].field == "graph_url"
+    assert "hidden" not in str(error.value)
