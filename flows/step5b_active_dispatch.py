@@ -191,7 +191,7 @@ _BOUNDARY = pa.schema(
 
 
 def with_repairs(run: StepRun, name: str) -> pa.Table:
-    """Return an hourly output of the step with the repaired days in place, in order of hours."""
+    """Return an hourly output of the step with the repaired days in place; these come last."""
     table = run.tables("active_dispatch", name)
     outputs = run.workspace.ledger.outputs(run.context.trace_id, "active_dispatch", f"repaired.{name}")
     if not outputs:

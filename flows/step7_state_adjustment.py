@@ -299,9 +299,10 @@ def backfill(run: StepRun, writer: ScenarioWriter) -> str:
     trace = run.context.trace_id
     names = [o.name for o in run.workspace.ledger.outputs(trace, "state_adjustment") if o.name.count(".") == 1]
     series = sorted({name for name in names if not name.startswith("verified.")})
-    reader = run.reader
+    reader, adjusted = run.reader, 0
     for name in series:
         hours, ids, values = hourly_rows(run.tables("state_adjustment", name))
+        adjusted = hours.size  # every series has the same hours
         if reader.has_series(name):
             before = reader.series(name)
             whole, first = before.values.copy(), before.first_hour
@@ -309,9 +310,6 @@ def backfill(run: StepRun, writer: ScenarioWriter) -> str:
             columns = np.array([order[i] for i in ids], dtype=np.int64)
             whole[np.ix_(hours - first, columns)] = values
             writer.put_series(name, before.ids, whole, first_hour=first)
-    adjusted = (
-        len({int(h) for h in run.tables("state_adjustment", "unit.p_mw")["hour"].to_numpy()}) if series else 0
-    )
     return f"{adjusted} hours adjusted"
 
 

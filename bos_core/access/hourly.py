@@ -46,7 +46,7 @@ def hourly_table(
         [
             pa.array(np.repeat(rows, width), pa.int64()),
             pa.DictionaryArray.from_arrays(places, names),
-            pa.array(np.ascontiguousarray(values).ravel(), schema.type),
+            pa.array(values.ravel(), schema.type),
         ],
         schema=fields,
     )
