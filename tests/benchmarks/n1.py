@@ -405,7 +405,7 @@ def _limits(bench: Bench, day: PlannedDay) -> None:
     """What the time of a pair goes to, and how far its arithmetic and its traffic are from what a core can do."""
     task = Task("", day.grid, day.states, day.outages, _criteria(day), True)
     with bench.doing("where the time goes"):
-        times, result = best_of(task.verify, runs_max=3, budget_s=4.0)
+        times, result = best_of(task.verify, runs_max=1)  # time and its parts must be of the same run
         matrix = np.ones((1024, 1024), np.float32)
         product, _ = best_of(lambda: matrix @ matrix, budget_s=1.0)
         source = np.ones(CACHE_BYTES // 16)
@@ -420,6 +420,10 @@ def _limits(bench: Bench, day: PlannedDay) -> None:
     pattern, n = elimination_of(day.grid.network).pattern, day.grid.network.n_bus
     entries, factors = pattern.y_column.size, pattern.l_column.size + pattern.u_column.size
     steps = float(result.extremes.iterations.mean())
+    # Of one lane, in the order of the terms. Operations: in every mismatch 8 a complex y entry and 8 a bus; in a
+    # step two substitutions, 8 a block of 2 x 2, and 24 to turn a bus's voltage. Bytes: in a mismatch 16 for the
+    # voltage at a y entry, 24 for a bus's own and its result; in a substitution two float32 a block, and a bus's
+    # read and written; 40 to turn a bus. What all lanes share, compensation, verdicts and records do not count.
     flops = (steps + 1) * 8 * (entries + n) + steps * (2 * 8 * (factors + n) + 24 * n)
     traffic = (steps + 1) * (16 * entries + 24 * n) + steps * (2 * 8 * (factors + 2 * n) + 40 * n)
     per_s, product_flops, copy_bytes = task.pairs / inside, 2 * 1024**3, 100 * 2 * source.nbytes
