@@ -607,27 +607,22 @@ def doctor(
 
 def _mend_graph() -> None:
     """Bring the projections up to the index, and build the graphs anew that differ from the tables."""
-    from bos_core.access.projection import Projector, opened_graph, table_digests
+    from bos_core.access.projection import Projector, opened_graph
     from bos_core.api import connect
-    from bos_core.index.graph import topology_digest
 
     workspace = connect().workspace
+    differ = 0
     with out.status("comparing graph and tables ..."), opened_graph(workspace.settings) as store:
-        projector = Projector(workspace, store)
-        projector.drain()
-        topologies: dict[str, str] = {}
-        for version in workspace.scenarios.versions():
-            topologies.setdefault(topology_digest(table_digests(workspace, version.id)), version.label)
-        for digest, label in topologies.items():
-            projector.project(label)
-            drift = projector.drift(label)
-            said = f"{label} (topology {digest[:12]}): "
-            if drift.is_none:
+        for found in Projector(workspace, store).mend():
+            said = f"{found.version.label} (topology {found.drift.topology[:12]}): "
+            if found.drift.is_none:
                 out.print(f"[green]✓[/] {said}graph and tables agree", highlight=False)
                 continue
-            projector.rebuild(label)
-            mended = "built anew" if projector.drift(label).is_none else "still differs after it was built anew"
-            out.print(f"[yellow]•[/] {said}{_escaped(str(drift))}; {mended}", highlight=False)
+            mended = "built anew" if found.left.is_none else "still differs after it was built anew"
+            out.print(f"[yellow]•[/] {said}{_escaped(str(found.drift))}; {mended}", highlight=False)
+            differ += not found.left.is_none
+    if differ:
+        raise typer.Exit(1)
 
 
 def _service(home: Path) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bos_core.access.projection import Projector, opened_graph, table_digests, tables_as_graph
+from bos_core.access.projection import Projector, opened_graph, tables_as_graph
 from bos_core.access.workspace import Workspace
 from bos_core.index.graph import LEVELS, Element, Graph, GraphStore, topology_digest
 from bos_core.index.ontology_index import OntologyIndex
@@ -80,14 +80,15 @@ class Ontology:
     """
 
     def __init__(self, workspace: Workspace, version: str, store: GraphStore | str) -> None:
-        self.workspace, self.version = workspace, workspace.scenarios.get(version)
-        self.graph, self._why = self._graph(store)
+        self.reader = workspace.reader(version)
+        self.version = self.reader.version
         self.rows = OntologyIndex(workspace.engine)
-        self._digests = table_digests(workspace, self.version.id)
+        self._digests = self.reader.table_digests()
         self._stored = self.rows.contents()
+        self.graph, self._why = self._graph(store)
 
     def _graph(self, store: GraphStore | str) -> tuple[Graph, str]:
-        digest, why = topology_digest(table_digests(self.workspace, self.version.id)), store
+        digest, why = topology_digest(self._digests), store
         if not isinstance(store, str):
             why = f"the graph has no topology {digest[:12]} yet"
             try:
@@ -95,7 +96,7 @@ class Ontology:
                     return Graph(store, digest), ""
             except StorageError as error:
                 why = str(error)
-        return tables_as_graph(self.workspace, self.version.id), str(why)
+        return tables_as_graph(self.reader), str(why)
 
     def element(self, reference: str, kind: str = "") -> Element:
         """Return the element of a uuid, or of a name and kind.
@@ -107,8 +108,7 @@ class Ontology:
         """
         known = self.graph.elements([reference])
         if not known:
-            kinds = [kind] if kind else KINDS
-            known = [element for one in kinds for element in self.graph.named(one, reference)]
+            known = self.graph.named(kind, reference)
         if len(known) == 1:
             return known[0]
         what = f"{kind or 'element'} {reference!r}"
@@ -156,7 +156,7 @@ class Ontology:
         digest = self._digests.get(kind)
         if digest is not None and digest in self._stored:
             return self.rows.rows(kind, digest, uuids, wanted)
-        table = self.workspace.reader(self.version.id).table(kind).select(wanted)
+        table = self.reader.table(kind).select(wanted)
         return table.filter(pc.is_in(table["id"], pa.array(sorted(set(uuids)), pa.string())))
 
 
@@ -190,11 +190,9 @@ class Query:
 
     def __post_init__(self) -> None:
         findings = []
-        if self.kind not in STATIC or "id" not in STATIC[self.kind].key:
-            known = ", ".join(name for name, schema in STATIC.items() if schema.key == ("id",))
-            findings.append(
-                Finding("option", (self.kind,), "is no kind of element", f"use one of {known}", "kind")
-            )
+        if self.kind not in KINDS:
+            remedy = f"use one of {', '.join(KINDS)}"
+            findings.append(Finding("option", (self.kind,), "is no kind of element", remedy, "kind"))
         else:
             of_kind = {c.name for c in STATIC[self.kind].columns}
             unknown = tuple(c for c in self.columns if c not in of_kind)
@@ -268,18 +266,23 @@ class Query:
         return len(found.distance)
 
     def _there(self, found: _Found) -> int:
+        hops = found.distance if self.kind == "bus" else self._hops_of_devices(found.distance)
         barred = {*self.without, self.start.uuid}
-        graph, hops = self.ontology.graph, {} if self.kind != "bus" else dict(found.distance)
-        if self.kind != "bus":
-            rows = graph.devices(found.distance)
-            crossing = Counter(row["device"] for row in graph.terminals({row["device"] for row in rows}))
-            for row in rows:
-                away = found.distance[row["bus"]] + (crossing[row["device"]] > 1)
-                hops[row["device"]] = min(away, hops.get(row["device"], away))
         near = [uuid for uuid, away in hops.items() if away <= (self.hops or 0) and uuid not in barred]
-        found.elements = {element.uuid: element for element in graph.elements(near) if element.kind == self.kind}
+        there = self.ontology.graph.elements(near)
+        found.elements = {element.uuid: element for element in there if element.kind == self.kind}
         found.hops = {uuid: hops[uuid] for uuid in found.elements}
         return len(found.elements)
+
+    def _hops_of_devices(self, distance: Mapping[str, int]) -> dict[str, int]:
+        """Return how far each device at these buses is: a branch as far as the hop that crosses it."""
+        graph, hops = self.ontology.graph, dict[str, int]()
+        rows = graph.devices(distance)
+        ends = Counter(row["device"] for row in graph.terminals({row["device"] for row in rows}))
+        for row in rows:
+            away = distance[row["bus"]] + (ends[row["device"]] > 1)
+            hops[row["device"]] = min(away, hops.get(row["device"], away))
+        return hops
 
     def _looked_up(self, found: _Found) -> int:
         found.rows = self.ontology.attributes(self.kind, [*found.elements], self.columns)

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
-from bos_core.index.graph import TOPOLOGY_TABLES, Graph, GraphStore, Topology, topology_digest
+from bos_core.index.graph import TOPOLOGY_TABLES, Element, Graph, GraphStore, Topology, topology_digest
 from bos_core.index.graph_ladybug import LadybugGraph
 from bos_core.index.graph_memory import MemoryGraph
 from bos_core.index.graph_neo4j import Neo4jGraph
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.ontology_tables import STATIC
+from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import NotFoundError
 from bos_core.objects.settings import Settings
 
@@ -63,6 +65,32 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """A graph that was compared with the tables.
+
+    Attributes
+    ----------
+    version : VersionRecord
+        One of the versions that share the topology.
+    drift : Drift
+    left : Drift
+        What still differs, after the graph was built anew where it differed.
+    """
+
+    version: VersionRecord
+    drift: Drift
+    left: Drift
+
+
+@dataclass(frozen=True)
+class _Present:
+    """Contents and topologies that are projected already."""
+
+    contents: set[str]
+    topologies: set[str]
+
+
+@dataclass(frozen=True)
 class Projected:
     """What a call of the projector has done: versions looked at, tables stored, graphs built."""
 
@@ -92,10 +120,11 @@ class Projector:
         versions: list[str] = []
         graphs: list[str] = []
         tables = 0
+        present = self._present()
         while entries := self.workspace.ledger.outbox(_AT_ONCE):
             for entry in entries:
                 if entry.kind == "scenario_version":
-                    done = self.project(entry.key)
+                    done = self._project(entry.key, present)
                     versions.append(entry.key)
                     tables += done.tables
                     graphs += done.graphs
@@ -104,23 +133,40 @@ class Projector:
 
     def project(self, version: str) -> Projected:
         """Store the static tables of a version and build the graph of its topology, where they are not there."""
+        return self._project(version, self._present())
+
+    def _present(self) -> _Present:
+        return _Present(set(self.ontology.contents()), set(self.graph.topologies()))
+
+    def _project(self, version: str, present: _Present) -> Projected:
         reader = self.workspace.reader(version)
-        digests = table_digests(self.workspace, version)
-        stored = sum(
-            self.ontology.put(name, digests[name], reader.table(name)) for name in STATIC if name in digests
-        )
+        digests = reader.table_digests()
         topology = topology_digest(digests)
-        built = (
-            self.graph.put(topology_of(self.workspace, version))
-            if topology not in self.graph.topologies()
-            else False
-        )
+        new = [name for name in STATIC if name in digests and digests[name] not in present.contents]
+        stored = sum(self.ontology.put(name, digests[name], reader.table(name)) for name in new)
+        built = topology not in present.topologies and self.graph.put(topology_of(reader))
+        present.contents.update(digests.values())
+        present.topologies.add(topology)
         return Projected((version,), stored, (topology,) if built else ())
 
     def rebuild(self, version: str) -> Projected:
         """Build the graph of a version's topology anew."""
-        self.graph.drop(topology_digest(table_digests(self.workspace, version)))
+        self.graph.drop(topology_digest(self.workspace.reader(version).table_digests()))
         return self.project(version)
+
+    def mend(self) -> Iterator[Checked]:
+        """Project every version, compare each graph with the tables, and build anew what differs."""
+        self.drain()
+        versions: dict[str, VersionRecord] = {}
+        for version in self.workspace.scenarios.versions():
+            versions.setdefault(topology_digest(self.workspace.reader(version.id).table_digests()), version)
+        for version in versions.values():
+            self.project(version.id)
+            drift = left = self.drift(version.id)
+            if not drift.is_none:
+                self.rebuild(version.id)
+                left = self.drift(version.id)
+            yield Checked(version, drift, left)
 
     def drift(self, version: str) -> Drift:
         """Compare the graph of a version's topology with its tables.
@@ -130,15 +176,13 @@ class Projector:
         NotFoundError
             If the graph has not been built.
         """
-        expected = topology_of(self.workspace, version)
+        expected = topology_of(self.workspace.reader(version))
         if expected.digest not in self.graph.topologies():
             raise NotFoundError(
                 f"the graph has no topology {expected.digest[:12]} yet; `bos doctor --graph` builds it"
             )
         graph = Graph(self.graph, expected.digest)
-        tables = MemoryGraph()
-        tables.put(expected)
-        wanted = {element.uuid: element for element in Graph(tables, expected.digest).all()}
+        wanted = {row["uuid"]: Element(**row) for row in expected.elements.to_pylist()}
         found = {element.uuid: element for element in graph.all()}
         shared = wanted.keys() & found.keys()
         rows = {(r["device"], r["terminal"], r["bus"]) for r in graph.terminals(found)}
@@ -174,21 +218,14 @@ def opened_graph(settings: Settings) -> Iterator[GraphStore]:
         store.close()
 
 
-def table_digests(workspace: Workspace, version: str) -> dict[str, str]:
-    """Return the digest of every table of a version, by name."""
-    chunks = workspace.scenarios.chunks(workspace.scenarios.get(version).id)
-    return {key.removeprefix("table/"): chunk.digest for key, chunk in chunks.items() if key.startswith("table/")}
-
-
-def topology_of(workspace: Workspace, version: str) -> Topology:
+def topology_of(reader: ScenarioReader) -> Topology:
     """Return the topology of a version."""
-    reader = workspace.reader(version)
-    digest = topology_digest(table_digests(workspace, version))
+    digest = topology_digest(reader.table_digests())
     return Topology.of(digest, {name: reader.table(name) for name in TOPOLOGY_TABLES})
 
 
-def tables_as_graph(workspace: Workspace, version: str) -> Graph:
+def tables_as_graph(reader: ScenarioReader) -> Graph:
     """Return the graph of a version made of its tables, in memory."""
-    store, topology = MemoryGraph(), topology_of(workspace, version)
+    store, topology = MemoryGraph(), topology_of(reader)
     store.put(topology)
     return Graph(store, topology.digest)

@@ -138,6 +138,10 @@ class ScenarioReader:
         """Return the names of the tables that the version holds."""
         return [key.removeprefix("table/") for key in self._chunks if key.startswith("table/")]
 
+    def table_digests(self) -> dict[str, str]:
+        """Return the digest of the content of each table that the version holds, by name."""
+        return {name: self._chunks[_table_key(name)].digest for name in self.tables()}
+
     def series_names(self) -> list[str]:
         """Return the names of the series that the version holds."""
         return sorted({key.split("/")[1] for key in self._chunks if key.startswith("series/")})

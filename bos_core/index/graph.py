@@ -63,15 +63,6 @@ class Topology:
         connects = tables["connects"].select(["device", "terminal", "bus"]).replace_schema_metadata()
         return cls(digest, elements, contains, connects)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return the number of nodes and of relationships of each kind."""
-        return {
-            "elements": self.elements.num_rows,
-            "contains": self.contains.num_rows,
-            "connects": self.connects.num_rows,
-        }
-
     def keyed(self) -> tuple[pa.Table, pa.Table, pa.Table]:
         """Return nodes, containment and terminals with the keys of the graph."""
 
@@ -103,7 +94,7 @@ class Statement(Enum):
 
     ELEMENTS = f"{BY_KEY} RETURN a.uuid AS uuid, a.kind AS kind, a.name AS name"
     NAMED = (
-        "MATCH (a:Element) WHERE a.topology = $topology AND a.kind = $kind AND a.name = $name "
+        "MATCH (a:Element) WHERE a.topology = $topology AND a.name = $name "
         "RETURN a.uuid AS uuid, a.kind AS kind, a.name AS name"
     )
     ALL = "MATCH (a:Element) WHERE a.topology = $topology RETURN a.uuid AS uuid, a.kind AS kind, a.name AS name"
@@ -161,8 +152,9 @@ class Graph:
         return self._elements(Statement.ELEMENTS, keys=self._keys(uuids))
 
     def named(self, kind: str, name: str) -> list[Element]:
-        """Return the elements of a kind and name."""
-        return self._elements(Statement.NAMED, topology=self.digest, kind=kind, name=name)
+        """Return the elements of a kind and name; ``""`` stands for every kind."""
+        found = self._elements(Statement.NAMED, topology=self.digest, name=name)
+        return [element for element in found if kind in {"", element.kind}]
 
     def all(self) -> list[Element]:
         """Return every element."""

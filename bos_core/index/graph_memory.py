@@ -78,7 +78,7 @@ class _Adjacency:
 
 def _named(graph: _Adjacency, wanted: _Row) -> Iterator[_Row]:
     for element in graph.elements.values():
-        if element.kind == wanted["kind"] and element.name == wanted["name"]:
+        if element.name == wanted["name"]:
             yield vars(element)
 
 

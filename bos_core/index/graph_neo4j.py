@@ -20,7 +20,7 @@ _CONNECT_TIMEOUT_S = 10.0
 _CONSTRAINTS = (
     "CREATE CONSTRAINT element_key IF NOT EXISTS FOR (e:Element) REQUIRE e.key IS UNIQUE",
     "CREATE CONSTRAINT topology_digest IF NOT EXISTS FOR (t:Topology) REQUIRE t.digest IS UNIQUE",
-    "CREATE INDEX element_name IF NOT EXISTS FOR (e:Element) ON (e.topology, e.kind, e.name)",
+    "CREATE INDEX element_of_name IF NOT EXISTS FOR (e:Element) ON (e.topology, e.name)",
 )
 _NODES = (
     "UNWIND $rows AS row MERGE (e:Element {key: row.key}) "

@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import networkx as nx
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from bos_core.access.ontology_query import Ontology, opened_ontology
-from bos_core.access.projection import Projector, topology_of
+from bos_core.access.projection import Projected, Projector, topology_of
+from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
+from bos_core.cli import run_command
 from bos_core.exchange import import_grid
 from bos_core.index.graph import Element, GraphStore, Statement, Topology
 from bos_core.index.graph_ladybug import LadybugGraph
@@ -156,6 +160,12 @@ def test_bad_questions_are_findings_all_at_once(workspace: Workspace, tables: di
     with pytest.raises(OptionError) as error:
         ontology.near(start, "contains", -1)
     assert {finding.field for finding in error.value.findings} == {"kind", "hops"}
+    for table in ("interface", "entity", "dynamic_model"):  # they have ids, but are no nodes of the graph
+        with pytest.raises(
+            OptionError, match="is no kind of element; use one of system, region, station, bus"
+        ) as error:
+            ontology.within(start, table)
+        assert "interface" not in error.value.findings[0].remedy
     with pytest.raises(OptionError, match="colour"):
         ontology.near(start, "line", 1).select("colour")
     with pytest.raises(NotFoundError, match="has no bus 'nowhere'"):
@@ -233,18 +243,26 @@ def test_an_entry_stays_until_both_projections_hold_it(workspace: Workspace, sto
     assert len(Projector(workspace, store).drain().graphs) == 1
 
 
-def test_drift_is_found_and_mended(workspace: Workspace, tables: dict[str, pa.Table]) -> None:
-    class Tampered(MemoryGraph):
-        lies = False
+class Tampered(MemoryGraph):
+    """A graph that answers wrongly as long as it lies; building heals it, or does not."""
 
-        def ask(self, statement: Statement, **parameters: object) -> list[dict[str, object]]:
-            rows = super().ask(statement, **parameters)
-            if not self.lies:
-                return rows
-            if statement is Statement.ALL:
-                return [{**rows[1], "name": "other"}, *rows[2:], {"uuid": "ghost", "kind": "bus", "name": "ghost"}]
-            return rows[1:] if statement in (Statement.CONTAINMENT, Statement.TERMINALS) else rows
+    lies = False
+    heals = True
 
+    def put(self, topology: Topology) -> bool:
+        self.lies = self.lies and not self.heals
+        return super().put(topology)
+
+    def ask(self, statement: Statement, **parameters: object) -> list[dict[str, object]]:
+        rows = super().ask(statement, **parameters)
+        if not self.lies:
+            return rows
+        if statement is Statement.ALL:
+            return [{**rows[1], "name": "other"}, *rows[2:], {"uuid": "ghost", "kind": "bus", "name": "ghost"}]
+        return rows[1:] if statement in (Statement.CONTAINMENT, Statement.TERMINALS) else rows
+
+
+def test_drift_is_found_and_mended(workspace: Workspace) -> None:
     store = Tampered()
     projector = Projector(workspace, store)
     with pytest.raises(NotFoundError, match="no topology"):
@@ -256,5 +274,65 @@ def test_drift_is_found_and_mended(workspace: Workspace, tables: dict[str, pa.Ta
     assert (len(drift.missing), drift.unknown, len(drift.changed)) == (1, ("ghost",), 1)
     assert drift.relationships >= 2
     store.lies = False
-    assert projector.rebuild("grid").graphs == (topology_of(workspace, "grid").digest,)
+    assert projector.rebuild("grid").graphs == (topology_of(workspace.reader("grid")).digest,)
     assert projector.drift("grid").is_none
+
+
+@pytest.mark.parametrize(
+    ("lies", "heals", "code"),
+    [(False, True, 0), (True, True, 0), (True, False, 1)],
+    ids=["sound", "mended", "broken"],
+)
+def test_the_graph_of_every_topology_is_compared_once(
+    workspace: Workspace,
+    tables: dict[str, pa.Table],
+    lies: bool,
+    heals: bool,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edited(workspace, "load", tables["load"])
+    station = tables["station"]
+    name = station.column_names.index("name")
+    other = station.set_column(name, station.schema.field(name), pa.array(["other"] * station.num_rows))
+    edited(workspace, "station", other)
+    store = Tampered()
+    Projector(workspace, store).drain()
+    store.lies, store.heals = lies, heals
+    found = list(Projector(workspace, store).mend())
+    assert [one.version.label for one in found] == ["grid@1", "grid@3"]
+    assert found[0].drift.is_none is not lies
+    assert all(one.left.is_none for one in found) is (code == 0)
+
+    store.lies = lies
+    monkeypatch.setattr("bos_core.access.projection.opened_graph", lambda settings: nullcontext(store))
+    monkeypatch.setenv("BOS_HOME", str(workspace.settings.home))
+    assert run_command(["doctor", "--graph"]) == code
+    assert ("still differs" in capsys.readouterr().out) == (code == 1)
+
+
+def test_a_version_that_changes_no_table_reads_none(
+    workspace: Workspace, store: GraphStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projector = Projector(workspace, store)
+    projector.drain()
+    writer = workspace.writer(parent="grid")
+    writer.put_series("load.p_mw", ["a"], np.ones((1, 1)))
+    version = writer.commit("as a step of the chain does")
+    monkeypatch.setattr(ScenarioReader, "table", lambda self, name: pytest.fail(f"read {name}"))
+    assert projector.drain() == Projected((version,), 0, ())
+    assert projector.project(version) == Projected((version,), 0, ())
+
+
+def test_a_name_is_looked_up_once_for_all_kinds(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    ontology = Ontology(workspace, "grid", "no graph is wanted")
+    name, asked, ask = _name(ontology), list[Statement](), MemoryGraph.ask
+
+    def noted(graph: MemoryGraph, statement: Statement, **given: object) -> list[dict[str, object]]:
+        asked.append(statement)
+        return ask(graph, statement, **given)
+
+    monkeypatch.setattr(MemoryGraph, "ask", noted)
+    assert ontology.element(name).kind == "system"
+    assert asked == [Statement.ELEMENTS, Statement.NAMED]

@@ -25,6 +25,7 @@ def topology(seed: int, buses: int = 30, branches: int = 45, loads: int = 40) ->
     kind = {f"b{k}": "bus" for k in range(buses)}
     kind |= {f"l{k}": "line" for k in range(branches)} | {"t0": "transformer3"}
     kind |= {f"d{k}": "load" for k in range(loads)}
+    names = {k: f"name of {k}" for k in kind} | {"d0": "Station 3"}
     connects = [(f"l{k}", end, f"b{rng.integers(buses)}") for k in range(branches) for end in ("from", "to")]
     connects += [("t0", end, f"b{k}") for k, end in enumerate(("high", "medium", "low"))]
     connects += [(f"d{k}", "bus", f"b{rng.integers(buses)}") for k in range(loads)]
@@ -34,7 +35,7 @@ def topology(seed: int, buses: int = 30, branches: int = 45, loads: int = 40) ->
         "system": pa.table({"id": ["system"], "name": ["the system"]}),
         "region": pa.table({"id": ["north", "south"], "name": ["North", HOSTILE]}),
         "station": pa.table({"id": stations, "name": [f"Station {k // 2}" for k in range(len(stations))]}),
-        "entity": pa.table({"id": [*kind], "kind": [*kind.values()], "name": [f"name of {k}" for k in kind]}),
+        "entity": pa.table({"id": [*kind], "kind": [*kind.values()], "name": [*names.values()]}),
         "contains": pa.table({"parent": [str(p) for p, _ in contains], "child": [c for _, c in contains]}),
         "connects": pa.table({name: [row[k] for row in connects]
                               for k, name in enumerate(("device", "terminal", "bus"))}),
@@ -91,14 +92,14 @@ def distances(made: Topology, start: str, without: set[str]) -> dict[str, int]:
 def test_a_graph_holds_each_element_once_and_nothing_else(built: Any) -> None:
     made, graph = built
     assert {element.uuid: element for element in graph.all()} == known(made)
-    assert len(graph.all()) == made.counts["elements"]
+    assert len(graph.all()) == made.elements.num_rows
 
 
 def test_building_again_changes_nothing(store: GraphStore, built: Any) -> None:
     made, graph = built
     assert not store.put(made)
     assert made.digest in store.topologies()
-    assert len(graph.terminals(known(made))) == made.counts["connects"]
+    assert len(graph.terminals(known(made))) == made.connects.num_rows
 
 
 def test_elements_are_found_by_uuid_and_by_name(built: Any) -> None:
@@ -106,6 +107,8 @@ def test_elements_are_found_by_uuid_and_by_name(built: Any) -> None:
     assert graph.elements(["b3", "l7", "nobody"]) == [known(made)[k] for k in ("b3", "l7")]
     assert uuids(graph.named("station", "Station 3")) == {"s6", "s7"}
     assert graph.named("region", "Station 3") == []
+    assert uuids(graph.named("load", "Station 3")) == {"d0"}
+    assert uuids(graph.named("", "Station 3")) == {"s6", "s7", "d0"}
     assert graph.elements([]) == []
 
 
@@ -113,7 +116,7 @@ def test_texts_are_values_and_never_statements(built: Any) -> None:
     made, graph = built
     assert graph.named("region", HOSTILE) == [Element("south", "region", HOSTILE)]
     assert graph.elements([HOSTILE]) == []
-    assert len(graph.all()) == made.counts["elements"]
+    assert len(graph.all()) == made.elements.num_rows
 
 
 @pytest.mark.parametrize("start", ["system", "north", "s2", "b4", "d1"])
@@ -159,7 +162,7 @@ def test_a_dropped_graph_leaves_the_others(store: GraphStore, built: Any) -> Non
     store.drop("unknown")
     assert other.digest not in store.topologies()
     assert Graph(store, other.digest).all() == []
-    assert len(graph.all()) == made.counts["elements"]
+    assert len(graph.all()) == made.elements.num_rows
 
 
 def test_a_build_that_is_cut_short_is_not_seen_and_can_be_repeated(store: GraphStore) -> None:
@@ -172,8 +175,8 @@ def test_a_build_that_is_cut_short_is_not_seen_and_can_be_repeated(store: GraphS
     assert whole.digest not in store.topologies()
     assert store.put(whole)
     graph = Graph(store, whole.digest)
-    assert len(graph.all()) == whole.counts["elements"]
-    assert len(graph.terminals(known(whole))) == whole.counts["connects"]
+    assert len(graph.all()) == whole.elements.num_rows
+    assert len(graph.terminals(known(whole))) == whole.connects.num_rows
     store.drop(whole.digest)
 
 

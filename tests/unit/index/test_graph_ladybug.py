@@ -29,7 +29,7 @@ def test_a_graph_outlives_its_process(tmp_path: Path) -> None:
     first.put(made)
     first.close()
     second = LadybugGraph(tmp_path / "graph.lbug")
-    assert len(Graph(second, made.digest).all()) == made.counts["elements"]
+    assert len(Graph(second, made.digest).all()) == made.elements.num_rows
     second.close()
 
 
