@@ -17,16 +17,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bos_core.access.ontology_query import Ontology, opened_ontology
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
-from bos_core.exchange.model import ImportedGrid, Note, Series
 from bos_core.grid.model import FloatArray, Network, StrArray
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
@@ -34,9 +32,11 @@ from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFail
 from bos_core.objects.ontology import SERIES, TABLES
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
-from bos_core.report.collection import collect, remaining_violations, report_path, table6_rows
 from bos_core.report.data import OUTCOME_NAMES, Table6Row
-from bos_core.report.page import write
+
+if TYPE_CHECKING:  # here and below: what takes long to load and most commands do not need
+    from bos_core.access.ontology_query import Ontology
+    from bos_core.exchange.model import ImportedGrid, Note
 
 BUSINESSES = ("planning-chain", "power-flow")
 
@@ -134,6 +134,8 @@ class Bos:
         ...     station = grid.element("Station 5", "station")
         ...     answer = grid.near(station, "transformer", hops=3).select("rated_mva").run()
         """
+        from bos_core.access.ontology_query import opened_ontology
+
         reference = scenario if isinstance(scenario, str) else scenario.id
         with opened_ontology(self.workspace, reference) as opened:
             yield opened
@@ -187,6 +189,7 @@ class Scenarios:
             What the format cannot hold.
         """
         from bos_core.exchange import export_grid
+        from bos_core.exchange.model import Series
 
         reader = self.workspace.reader(reference)
         series = {name: reader.series(name) for name in reader.series_names()}
@@ -243,6 +246,8 @@ class Run:
 
     def table6(self) -> list[Table6Row]:
         """Return times and speed-up by stage, in the form of the paper's Table 6."""
+        from bos_core.report.collection import table6_rows
+
         return table6_rows(self.workspace, self.trace_id)
 
     def table(self, step: str, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -278,6 +283,8 @@ class Run:
         NotFoundError
             Before N-1 verification.
         """
+        from bos_core.report.collection import remaining_violations
+
         found = remaining_violations(self.workspace, self.trace_id)
         if found is None:
             raise NotFoundError(f"run {self.trace_id} has not verified its hours; run it to step n1_verification")
@@ -285,6 +292,9 @@ class Run:
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the HTML report and return its path."""
+        from bos_core.report.collection import collect, report_path
+        from bos_core.report.page import write
+
         target = Path(path) if path else report_path(self.workspace.settings, self.trace_id)
         write(collect(self.workspace, self.trace_id), target)
         return target

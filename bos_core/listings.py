@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from bos_core.index.ledger import Ledger
-from bos_core.index.records import TaskRecord, TaskSetRecord
-from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.task import TaskState
-from bos_core.programs import registry
+
+if TYPE_CHECKING:  # `bos --help` must not pay for them
+    import pyarrow as pa
+
+    from bos_core.index.ledger import Ledger
+    from bos_core.index.records import TaskRecord, TaskSetRecord
+    from bos_core.index.scenarios import VersionRecord
 
 FAILURES_SHOWN = 10
 
@@ -99,6 +102,8 @@ def elements(found: pa.Table) -> Table:
 
 def programs(slots: Iterable[str]) -> Table:
     """Return the programs of some slots, the default of each marked."""
+    from bos_core.programs import registry
+
     table = _table("slot", "program")
     table.add_column("title", ratio=1)
     for slot in slots:
@@ -113,6 +118,8 @@ def programs(slots: Iterable[str]) -> Table:
 
 def parameters(slot: str) -> Iterator[RenderableType]:
     """Yield a table of the parameters of each program of a slot."""
+    from bos_core.programs import registry
+
     for name in registry.program_names(slot):
         manifest = registry.resolve(slot, name).manifest
         fields = manifest.parameters.model_fields

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.workspace import Workspace
 from bos_core.index.graph import TOPOLOGY_TABLES, Element, Graph, GraphStore, Topology, topology_digest
-from bos_core.index.graph_ladybug import LadybugGraph
 from bos_core.index.graph_memory import MemoryGraph
-from bos_core.index.graph_neo4j import Neo4jGraph
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.ontology_tables import STATIC
 from bos_core.index.scenarios import VersionRecord
@@ -208,9 +206,13 @@ def opened_graph(settings: Settings) -> Iterator[GraphStore]:
         If it cannot be reached, or another process has the embedded one.
     """
     store: GraphStore
-    if settings.graph_url:
+    if settings.graph_url:  # each engine takes long to load, and most commands need none
+        from bos_core.index.graph_neo4j import Neo4jGraph
+
         store = Neo4jGraph(settings.graph_url, settings.graph_user, settings.graph_password.get_secret_value())
     else:
+        from bos_core.index.graph_ladybug import LadybugGraph
+
         store = LadybugGraph(settings.home / "graph.lbug")
     try:
         yield store

@@ -30,7 +30,6 @@ import numpy as np
 
 from bos_core.grid.branch_models import BranchReader, tap_turn
 from bos_core.grid.columns import MISSING_INT, Columns, Tables, in_service_of, look_up, pick, places
-from bos_core.grid.dc import DcModel
 from bos_core.grid.injections import bus_injections
 from bos_core.grid.model import (
     BoolArray,
@@ -378,6 +377,8 @@ def _with_start(grid: Grid, snapshot: Snapshot, topology: Topology, where: IntAr
     level = injections.vm_set_pu[injections.voltage_control].mean()
     start = np.where(injections.voltage_control, injections.vm_set_pu, level)
     resistive = replace(network, x_pu=np.where(network.x_pu == 0.0, network.r_pu, network.x_pu))
+    from bos_core.grid.dc import DcModel  # loading its kernels takes longer than to assemble a small grid
+
     angles = DcModel.of(resistive).angles(injections.p_nominal_pu)
     return replace(snapshot, vm_pu=start, va_rad=angles + reference)
 
