@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -15,7 +13,7 @@ from bos_core.access.hourly import hourly_table, hourly_values
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
 from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
-from bos_core.objects.ontology import HOURS_PER_YEAR
+from bos_core.objects.ontology import HOURS_PER_YEAR, months_between
 from bos_core.objects.task import Task
 from flows.request import PlanRequest
 from flows.schedule_inputs import ScheduleHours, schedule_hours
@@ -67,14 +65,8 @@ def plan(run: StepRun) -> list[Task]:
 
 def months(request: PlanRequest) -> dict[int, tuple[int, int]]:
     """Return the part of each month that lies in the horizon: month ► (first hour, stop hour)."""
-    ends = [(dt.date(2015, m % 12 + 1, 1) - dt.date(2015, 1, 1)).days * 24 for m in range(1, 12)]
-    edges = [0, *ends, HOURS_PER_YEAR]
-    low, high = request.horizon.start_hour, request.horizon.stop_hour
-    return {
-        m + 1: (max(a, low), min(b, high))
-        for m, (a, b) in enumerate(itertools.pairwise(edges))
-        if max(a, low) < min(b, high)
-    }
+    hours = months_between(request.horizon.start_hour, request.horizon.stop_hour)
+    return {month: (part.start, part.stop) for month, part in hours.items()}
 
 
 def carry_out(job: Job) -> Mapping[str, pa.Table]:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import fsspec
 import pyarrow as pa
@@ -32,6 +32,14 @@ YOUNG_S = 6 * 3600.0
 """An object younger than this need not be touched on S3, where touching means writing."""
 
 _T = TypeVar("_T")
+
+
+class StoredChunk(NamedTuple):
+    """A chunk in the store: digest of its content, size of its file, and whether it was written just now."""
+
+    digest: str
+    bytes: int
+    is_new: bool
 
 
 class Files(Protocol):
@@ -60,8 +68,8 @@ class Files(Protocol):
     def delete(self, addresses: Sequence[str]) -> None:
         """Delete objects; absent ones are no error."""
 
-    def touch(self, address: str) -> bool:
-        """Make an object young again; False when it does not exist."""
+    def touch(self, address: str) -> int | None:
+        """Make an object young again and return its size in bytes; None when it does not exist."""
 
 
 class LocalFiles:
@@ -140,13 +148,14 @@ class LocalFiles:
                 with suppress(OSError):  # a writer came back in between
                     folder.rmdir()
 
-    def touch(self, address: str) -> bool:
+    def touch(self, address: str) -> int | None:
         """Set the modification time to now."""
+        path = self._path(address)
         try:
-            os.utime(self._path(address))
+            os.utime(path)
+            return path.stat().st_size
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
 
 class S3Files:
@@ -249,14 +258,14 @@ class S3Files:
         if addresses:
             self.fs.rm([self._path(address) for address in addresses])
 
-    def touch(self, address: str) -> bool:
+    def touch(self, address: str) -> int | None:
         """Write an old object again: portable over servers that refuse a copy onto itself."""
         head = self._head(address)
         if head is None:
-            return False
+            return None
         if time.time() - head["LastModified"].timestamp() > YOUNG_S:
             self.put(address, self.get(address))
-        return True
+        return int(head["ContentLength"])
 
 
 class ResultStore:
@@ -383,17 +392,19 @@ class ResultStore:
         """Return where the chunk with this content digest lies."""
         return f"chunks/{digest[:2]}/{digest}.parquet"
 
-    def put_chunk(self, table: pa.Table, row_group_rows: int = 262_144) -> tuple[str, int]:
-        """Store a table under the digest of its content; return (digest, bytes written, 0 = it was there).
+    def put_chunk(self, table: pa.Table, row_group_rows: int = 262_144) -> StoredChunk:
+        """Store a table under the digest of its content, unless it is there.
 
         A chunk that is there already becomes young again, so that the collector of old unreferenced chunks does
         not take it away before the version that needs it is committed.
         """
         digest = table_digest(table)
         address = self.chunk_address(digest)
-        if self._run(address, lambda: self._files.touch(address)):
-            return digest, 0
-        return digest, len(self.put_table(address, table, row_group_rows=row_group_rows))
+        size = self._run(address, lambda: self._files.touch(address))
+        if size is not None:
+            return StoredChunk(digest, size, is_new=False)
+        data = self.put_table(address, table, row_group_rows=row_group_rows)
+        return StoredChunk(digest, len(data), is_new=True)
 
     # --- errors
 

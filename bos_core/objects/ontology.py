@@ -7,6 +7,7 @@ Hourly quantities are not rows of these tables but series (see `SERIES`): wide, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections.abc import Iterable, Mapping
@@ -817,8 +818,19 @@ _SERIES = (
 SERIES: Mapping[str, SeriesSchema] = MappingProxyType({series.name: series for series in _SERIES})
 
 HOURS_PER_YEAR = 8760
+MONTH_STARTS = (0, 744, 1416, 2160, 2880, 3624, 4344, 5088, 5832, 6552, 7296, 8016, HOURS_PER_YEAR)
+"""Hour at which each month begins, and the end of the year; the year of 8760 hours has no 29 February."""
 
 _ELEMENT_NAMESPACE = uuid.UUID("0f6a2f57-55a2-5a0e-8f4d-b5c39c1f7d7e")
+
+
+def months_between(start: int, stop: int) -> dict[int, slice]:
+    """Return the part of each month that lies within hours `start` to before `stop`: month (1 to 12) ► hours."""
+    parts = {
+        month: slice(max(first, start), min(last, stop))
+        for month, (first, last) in enumerate(itertools.pairwise(MONTH_STARTS), 1)
+    }
+    return {month: part for month, part in parts.items() if part.start < part.stop}
 
 
 def element_id(system: str, kind: str, source_id: str) -> str:

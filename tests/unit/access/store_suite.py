@@ -103,13 +103,14 @@ def test_row_groups_and_batches(store: ResultStore) -> None:
 
 
 def test_equal_content_lies_in_one_chunk(store: ResultStore) -> None:
-    digest, written = store.put_chunk(numbers())
-    assert written > 0
+    digest, size, is_new = store.put_chunk(numbers())
+    assert is_new
+    assert size == len(store.get(store.chunk_address(digest)))
     pieces = pa.concat_tables([numbers().slice(0, 300), numbers().slice(300)])
-    assert store.put_chunk(pieces) == (digest, 0)
+    assert store.put_chunk(pieces) == (digest, size, False)
     assert digest == table_digest(numbers())
     assert [address for address, _ in store.walk("chunks")] == [store.chunk_address(digest)]
-    assert store.put_chunk(numbers(999))[0] != digest
+    assert store.put_chunk(numbers(999)).digest != digest
 
 
 def test_a_damaged_table_is_explained(store: ResultStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import Engine
 
-from bos_core.access import scenario_data
-from bos_core.access.scenario_data import Layout, ScenarioReader, ScenarioWriter
+from bos_core.access import scenario_data, series_chunks
+from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
+from bos_core.access.series_chunks import Layout, Recent
 from bos_core.access.store import ResultStore
 from bos_core.grid.assembly import MISSING_INT
 from bos_core.index.scenarios import ScenarioIndex
 from bos_core.objects.columns import numpy_columns
 from bos_core.objects.errors import InputError, NotFoundError
-from bos_core.objects.ontology import TABLES
+from bos_core.objects.ontology import TABLES, months_between
 
 
 @pytest.fixture
@@ -181,7 +183,8 @@ def test_series_keep_values_and_types_in_both_layouts(
 ) -> None:
     writer.put_series(series, names(4), values, first_hour=100)
     reader = ScenarioReader(store, index, writer.commit("a"))
-    monkeypatch.setattr(scenario_data, "_plan", _always(layout))
+    other = Layout.BY_DEVICE if layout is Layout.BY_HOUR else Layout.BY_HOUR
+    monkeypatch.setattr(series_chunks, "_cost", _never(other))
     whole = reader.series(series)
     assert whole.values.dtype == values.dtype
     np.testing.assert_array_equal(whole.values, values)
@@ -196,11 +199,11 @@ def test_series_keep_values_and_types_in_both_layouts(
     assert reader.aligned(series, names(4), slice(110, 110)).shape == (0, 4)
 
 
-def _always(layout: Layout) -> Any:
-    plan = scenario_data._plan
+def _never(layout: Layout) -> Any:
+    cost = series_chunks._cost
 
-    def forced(name: str, present: Any, *args: Any) -> Any:
-        return plan(name, {layout: present[layout]}, *args)
+    def forced(file: Any, *args: Any) -> int:
+        return 10**12 if file.layout is layout else cost(file, *args)
 
     return forced
 
@@ -244,7 +247,9 @@ def test_the_reader_chooses_the_file_that_fetches_less(
         plan = reader.last_plan
         assert plan is not None
         assert plan.layout is layout, (hours, ids)
-        assert plan.address == store.chunk_address(chunks[f"series/unit.p_mw/{layout}"].digest)
+        months = months_between(*(slice(0, 8760) if hours is None else hours).indices(8760)[:2])
+        keys = [f"series/unit.p_mw/{layout}/{month:02d}" for month in months]
+        assert plan.addresses == tuple(store.chunk_address(chunks[key].digest) for key in keys)
         assert plan.cost_values[layout] == min(plan.cost_values.values())
 
 
@@ -255,7 +260,7 @@ def test_a_missing_layout_is_served_from_the_other(
     writer.put_series("unit.p_mw", names(3), values)
     full = index.chunks(writer.commit("a"))
     for layout in Layout:
-        key = f"series/unit.p_mw/{layout}"
+        key = f"series/unit.p_mw/{layout}/01"
         only = index.add_version("base", [full[key]], message=str(layout))
         reader = ScenarioReader(store, index, only.id)
         for hours, ids in ((slice(0, 1), None), (None, names(1))):
@@ -265,18 +270,38 @@ def test_a_missing_layout_is_served_from_the_other(
 
 
 def test_the_files_are_as_documented(store: ResultStore, index: ScenarioIndex, writer: ScenarioWriter) -> None:
-    writer.put_series("unit.p_mw", names(3), walk(60, 3), first_hour=24)
+    writer.put_series("unit.p_mw", names(20), walk(60, 20), first_hour=24)
     chunks = index.chunks(writer.commit("a"))
     root = Path(store.url)
-    by_hour = pq.ParquetFile(root / store.chunk_address(chunks["series/unit.p_mw/by_hour"].digest))
+    by_hour, by_device = (
+        pq.ParquetFile(root / store.chunk_address(chunks[f"series/unit.p_mw/{layout}/01"].digest))
+        for layout in Layout
+    )
     assert [by_hour.metadata.row_group(k).num_rows for k in range(by_hour.num_row_groups)] == [24, 24, 12]
-    wide = pq.ParquetFile(root / store.chunk_address(chunks["series/unit.p_mw/by_device"].digest))
-    assert wide.num_row_groups == 1
-    assert wide.schema_arrow.names == ["hour", *names(3)]
-    assert wide.schema_arrow.field("unit-0").metadata[b"unit"] == b"MW"
-    assert wide.read()["hour"].to_pylist() == list(range(24, 84))
-    assert wide.metadata.row_group(0).column(1).compression == "ZSTD"
-    assert chunks["series/unit.p_mw/by_hour"].detail == {"first_hour": 24, "hours": 60, "elements": 3}
+    assert by_hour.schema_arrow.field("values").type.list_size == 20
+    assert [by_device.metadata.row_group(k).num_rows for k in range(by_device.num_row_groups)] == [16, 4]
+    assert by_device.schema_arrow.field("values").type.list_size == 60
+    for file in (by_hour, by_device):
+        assert file.schema_arrow.names == ["values"]
+        assert file.schema_arrow.field("values").metadata[b"unit"] == b"MW"
+        assert json.loads(file.schema_arrow.metadata[b"ids"]) == names(20)
+        assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    detail = dict(chunks["series/unit.p_mw/by_hour/01"].detail)
+    assert (detail["first_hour"], detail["hours"], detail["elements"]) == (24, 60, 20)
+
+
+def test_a_series_is_cut_by_month(store: ResultStore, index: ScenarioIndex, writer: ScenarioWriter) -> None:
+    values = walk(100, 3)
+    writer.put_series("unit.p_mw", names(3), values, first_hour=700)
+    parent = writer.commit("a")
+    keys = [f"series/unit.p_mw/{layout}/{month}" for layout in ("by_device", "by_hour") for month in ("01", "02")]
+    assert list(index.chunks(parent)) == keys
+    assert [c.detail["hours"] for c in index.chunks(parent).values()] == [44, 56, 44, 56]
+    child = ScenarioWriter(store, index, parent)
+    values[:44] += 1.0
+    child.put_series("unit.p_mw", names(3), values, first_hour=700)
+    before, after = index.chunks(parent), index.chunks(child.commit("b"))
+    assert [key for key in keys if before[key].digest == after[key].digest] == [keys[1], keys[3]]
 
 
 def test_bad_series_give_every_finding(writer: ScenarioWriter) -> None:
@@ -351,7 +376,7 @@ def test_the_grid_is_assembled_once_for_all_versions_with_these_tables(
         return "grid", "snapshot"
 
     monkeypatch.setattr(scenario_data, "assemble", assemble)
-    monkeypatch.setattr(scenario_data, "_GRIDS", scenario_data._Recent(2))
+    monkeypatch.setattr(scenario_data, "_GRIDS", Recent(2))
     writer.put_table("region", regions("north"))
     first = writer.commit("a")
     child = ScenarioWriter(store, index, first)
