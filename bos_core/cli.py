@@ -613,7 +613,10 @@ def _mend_graph() -> None:
     workspace = connect().workspace
     differ = 0
     with out.status("comparing graph and tables ..."), opened_graph(workspace.settings) as store:
-        for found in Projector(workspace, store).mend():
+        projector = Projector(workspace, store)
+        for topology in projector.collect():
+            out.print(f"[yellow]•[/] topology {topology[:12]}: no version has it; dropped", highlight=False)
+        for found in projector.mend():
             said = f"{found.version.label} (topology {found.drift.topology[:12]}): "
             if found.drift.is_none:
                 out.print(f"[green]✓[/] {said}graph and tables agree", highlight=False)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from bos_core.access.digest import table_digest
 from bos_core.access.store import ResultStore, encode
 from bos_core.index.ledger import Ledger
+from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.records import Output, TaskRecord
 from bos_core.index.scenarios import ScenarioIndex
 from bos_core.objects.errors import FencedError, Finding, InputError, NotFoundError
@@ -124,10 +125,13 @@ class Garbage:
         Addresses that were (or, in a dry run, would be) deleted.
     unknown : tuple of str
         Files of tasks that this index does not know; never deleted, they may belong to another index.
+    contents : tuple of str
+        Digests of the tables whose rows in SQL were (or would be) deleted.
     """
 
     deleted: tuple[str, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    contents: tuple[str, ...] = ()
 
 
 def collect_garbage(
@@ -164,13 +168,20 @@ def collect_garbage(
 def collect_chunks(
     store: ResultStore, scenarios: ScenarioIndex, older_than_s: float = CHUNK_GRACE_S, dry_run: bool = False
 ) -> Garbage:
-    """Delete scenario chunks that no version needs and that nobody has put for `older_than_s`."""
-    found = store.walk("chunks")
-    needed = {store.chunk_address(digest) for digest in scenarios.referenced_digests()}
+    """Delete scenario chunks that no version needs and that nobody has put for `older_than_s`, and their SQL rows.
+
+    Rows are stored only after a version names their table, so they need no grace.
+    """
+    rows = OntologyIndex(scenarios.engine)
+    found, stored = store.walk("chunks"), rows.contents()
+    digests = scenarios.referenced_digests()  # read last: what was found is named by now, if it ever is
+    needed = {store.chunk_address(digest) for digest in digests}
     deleted = tuple(address for address, age_s in found if address not in needed and age_s > older_than_s)
+    contents = tuple(sorted(stored - digests))
     if not dry_run:
         store.delete(deleted)
-    return Garbage(deleted, ())
+        rows.drop(contents)
+    return Garbage(deleted, contents=contents)
 
 
 @dataclass(frozen=True)

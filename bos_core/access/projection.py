@@ -155,16 +155,28 @@ class Projector:
     def mend(self) -> Iterator[Checked]:
         """Project every version, compare each graph with the tables, and build anew what differs."""
         self.drain()
-        versions: dict[str, VersionRecord] = {}
-        for version in self.workspace.scenarios.versions():
-            versions.setdefault(topology_digest(self.workspace.reader(version.id).table_digests()), version)
-        for version in versions.values():
+        for version in self._topologies().values():
             self.project(version.id)
             drift = left = self.drift(version.id)
             if not drift.is_none:
                 self.rebuild(version.id)
                 left = self.drift(version.id)
             yield Checked(version, drift, left)
+
+    def collect(self) -> tuple[str, ...]:
+        """Drop the graphs of topologies that no version has any more, and return these."""
+        built = self.graph.topologies()
+        unneeded = tuple(sorted(built - self._topologies().keys()))
+        for topology in unneeded:
+            self.graph.drop(topology)
+        return unneeded
+
+    def _topologies(self) -> dict[str, VersionRecord]:
+        """Return the topologies of all versions, each with the first version that has it."""
+        found: dict[str, VersionRecord] = {}
+        for version in self.workspace.scenarios.versions():
+            found.setdefault(topology_digest(self.workspace.reader(version.id).table_digests()), version)
+        return found
 
     def drift(self, version: str) -> Drift:
         """Compare the graph of a version's topology with its tables.

@@ -12,15 +12,25 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from ledger_suite import claimed, let_lease_run_out, make_tasks, open_set
 from sqlalchemy.engine import Engine
 
-from bos_core.access.commit import attempt_prefix, collect_chunks, collect_garbage, commit_outputs, without_nan
+from bos_core.access.commit import (
+    Garbage,
+    attempt_prefix,
+    collect_chunks,
+    collect_garbage,
+    commit_outputs,
+    without_nan,
+)
 from bos_core.access.digest import table_digest
 from bos_core.access.results import ResultReader
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.store import ResultStore
 from bos_core.index.ledger import AlreadyDone, Ledger
+from bos_core.index.ontology_index import OntologyIndex
+from bos_core.index.ontology_tables import ONTOLOGY
 from bos_core.index.scenarios import ScenarioIndex
 from bos_core.objects.errors import FencedError, InputError, NotFoundError
 from bos_core.objects.ontology import TABLES
@@ -242,6 +252,23 @@ def test_old_unreferenced_chunks_are_collected(store: ResultStore, ledger: Ledge
     assert collect_chunks(store, index).deleted == ()
     assert len(collect_chunks(store, index, older_than_s=-60.0).deleted) == 1
     assert ScenarioReader(store, index, version).table("region").num_rows == 1
+
+
+def test_rows_of_tables_that_no_version_has_are_collected(store: ResultStore, engine: Engine) -> None:
+    index, rows, region = ScenarioIndex(engine), OntologyIndex(engine), TABLES["region"]
+    table = region.build({"id": ["a"], "name": ["n"], "system": ["s"]})
+    writer = ScenarioWriter(store, index, scenario="base")
+    writer.put_table("region", table)
+    (kept,) = ScenarioReader(store, index, writer.commit("kept")).table_digests().values()
+    rows.put("region", kept, table)
+    rows.put("region", "of no version", table)
+    assert collect_chunks(store, index, dry_run=True).contents == ("of no version",)
+    assert collect_chunks(store, index) == Garbage((), (), ("of no version",))
+    assert rows.contents() == {kept}
+    assert rows.rows("region", kept).num_rows == 1
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(ONTOLOGY["region"])).scalar_one() == 1
+    assert collect_chunks(store, index).contents == ()
 
 
 def test_the_order_of_writes(store: ResultStore, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import networkx as nx
@@ -310,6 +311,17 @@ def test_the_graph_of_every_topology_is_compared_once(
     monkeypatch.setenv("BOS_HOME", str(workspace.settings.home))
     assert run_command(["doctor", "--graph"]) == code
     assert ("still differs" in capsys.readouterr().out) == (code == 1)
+
+
+def test_graphs_that_no_version_has_are_dropped(workspace: Workspace, store: GraphStore) -> None:
+    projector = Projector(workspace, store)
+    (wanted,) = projector.drain().graphs
+    topology = topology_of(workspace.reader("grid"))
+    store.put(replace(topology, digest="of no version"))
+    assert projector.collect() == ("of no version",)
+    assert store.topologies() == {wanted}
+    assert projector.collect() == ()
+    assert projector.drift("grid").is_none
 
 
 def test_a_version_that_changes_no_table_reads_none(
