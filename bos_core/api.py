@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bos_core.access.audit import Losses, losses
 from bos_core.access.scenario_data import ScenarioReader
+from bos_core.access.trace import NEWEST, Trace, trace, trace_file, trace_task
+from bos_core.access.uses import Uses, uses
 from bos_core.access.workspace import Workspace
 from bos_core.grid.model import FloatArray, Network, StrArray
+from bos_core.index.lineage import Lineage
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
+from bos_core.objects.address import ValueAddress, parse_address
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError
 from bos_core.objects.ontology import SERIES, TABLES
 from bos_core.objects.settings import Settings
@@ -37,8 +42,10 @@ from bos_core.report.data import OUTCOME_NAMES, Table6Row
 if TYPE_CHECKING:  # here and below: what takes long to load and most commands do not need
     from bos_core.access.ontology_query import Ontology
     from bos_core.exchange.model import ImportedGrid, Note
+    from bos_core.rebuilding import Rebuilt
 
 BUSINESSES = ("planning-chain", "power-flow")
+_TASK_ID_LENGTH_MIN = 6
 
 
 def connect(**settings: Any) -> Bos:
@@ -139,6 +146,68 @@ class Bos:
         reference = scenario if isinstance(scenario, str) else scenario.id
         with opened_ontology(self.workspace, reference) as opened:
             yield opened
+
+    def trace(
+        self, what: str = "", *, hour: int | None = None, element: str | None = None, column: str = "", **keys: str
+    ) -> Trace:
+        """Tell where something comes from, back to the imported grid.
+
+        Parameters
+        ----------
+        what : str
+            Address of a value (``RUN/step/output[hour=410,branch=Line 17].loading``, ``NAME@8/bus.vm_pu[...]``) or
+            the front part of one; a run, a step (of the newest run), a task, a scenario version; a Parquet file or
+            its address in the store. Empty: the newest run.
+        hour, element, column
+            Hour of the year, name or id of an element, quantity; as in the brackets of an address.
+        keys
+            Further columns of the rows, e.g. ``contingency="Line 3"``.
+
+        Raises
+        ------
+        NotFoundError, OptionError
+            Nothing answers to it.
+        """
+        from bos_core.report.collection_tasks import STAGES
+
+        if what.endswith(".parquet"):
+            path = Path(what)
+            return trace_file(self.workspace, what, path.read_bytes() if path.is_file() else None)
+        address = parse_address(what, frozenset(STAGES))
+        asked = address.with_keys(column, hour=None if hour is None else str(hour), element=element, **keys)
+        if asked.root not in NEWEST and not asked.is_of_version:
+            return self._of_a_name(asked)
+        return trace(self.workspace, asked)
+
+    def _of_a_name(self, address: ValueAddress) -> Trace:
+        """Trace what begins with a run; by itself, the name may be a task or a scenario as well."""
+        try:
+            self.workspace.ledger.task_set(address.root)
+        except NotFoundError:
+            name = address.root
+            tasks = (
+                Lineage(self.workspace.engine).tasks_starting_with(name)
+                if len(name) >= _TASK_ID_LENGTH_MIN
+                else []
+            )
+            if len(tasks) == 1 and not address.parts:
+                return trace_task(self.workspace, tasks[0])
+            versions = [s for s in self.workspace.scenarios.scenarios() if s.name == name]
+            if not versions or len(address.parts) > 1:
+                raise
+            label = self.workspace.scenarios.get(name).label
+            return trace(self.workspace, replace(address, root=label))
+        return trace(self.workspace, address)
+
+    def uses(self, what: str) -> Uses:
+        """Tell what was made from a scenario, a version, a run, a step, a task or a program.
+
+        Raises
+        ------
+        NotFoundError
+            Nothing answers to it.
+        """
+        return uses(self.workspace, what)
 
     def runs(self) -> list[Run]:
         """Return the newest runs first."""
@@ -243,6 +312,42 @@ class Run:
     def log(self) -> list[LogLine]:
         """Return the log lines of all tasks."""
         return self.workspace.ledger.logs(self.trace_id)
+
+    def trace(
+        self,
+        step: str = "",
+        output: str = "",
+        *,
+        hour: int | None = None,
+        element: str | None = None,
+        column: str = "",
+        **keys: str,
+    ) -> Trace:
+        """Tell where results of this run come from; see `Bos.trace`."""
+        what = "/".join(filter(None, (self.trace_id, step, output)))
+        return Bos(self.workspace).trace(what, hour=hour, element=element, column=column, **keys)
+
+    def losses(self, step: str = "", output: str = "") -> Losses:
+        """Compare the files of the run (of a step, of an output) with the index; say which are lost or changed."""
+        return losses(self.workspace, self.trace_id, step, output)
+
+    def rebuild(
+        self, step: str = "", output: str = "", told: Callable[[str], None] = lambda address: None
+    ) -> Rebuilt:
+        """Make lost or changed files again, byte by byte; see `bos_core.rebuilding.rebuild`.
+
+        A report page that is gone is written again as well; it carries the time of its writing.
+        """
+        from bos_core.rebuilding import rebuild
+        from bos_core.report.collection import report_path
+
+        rebuilt = rebuild(self.workspace, self.trace_id, step, output, told)
+        page = report_path(self.workspace.settings, self.trace_id)
+        if not (step or rebuilt.failures or page.exists()):
+            self.report()
+            rebuilt = replace(rebuilt, restored=(*rebuilt.restored, str(page)))
+            told(str(page))
+        return rebuilt
 
     def table6(self) -> list[Table6Row]:
         """Return times and speed-up by stage, in the form of the paper's Table 6."""

@@ -21,10 +21,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from bos_core import listings
-from bos_core.objects.errors import BosError, Finding, OptionError
+from bos_core.objects.errors import BosError, Finding, OptionError, StorageError
 from bos_core.objects.settings import Settings
 
 DEMO_GRID = "1-complete_data-mixed-all-0-no_sw"
@@ -520,37 +519,78 @@ def report(
 
 @app.command()
 def trace(
-    run: Reference = "",
-    step: Annotated[str, typer.Option(help="Step whose results are traced.")] = "",
-    hour: Annotated[int | None, typer.Option(help="Only results of this hour.")] = None,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Address of a value, or its front part: RUN, RUN/step, RUN/step/output, NAME@8/series; a step of "
+            "the newest run; a task, a scenario version, a Parquet file. Default: the newest run."
+        ),
+    ] = None,
+    hour: Annotated[int | None, typer.Option(help="Hour of the year.", min=0)] = None,
+    element: Annotated[str | None, typer.Option(help="Name or id of a bus, branch, unit, ...")] = None,
+    column: Annotated[str, typer.Option(help="Quantity, e.g. loading or vm_pu.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Show where results come from: task, attempt, program, scenario version, user."""
+    """Show where a value comes from: task, program, process, scenario versions, back to the imported grid."""
+    from bos_core import listings_lineage
     from bos_core.api import connect
 
-    bos = connect()
-    found = bos.open(run or _newest())
-    ledger = bos.workspace.ledger
-    record = ledger.task_set(found.trace_id)
-    out.print(f"run {record.trace_id} of {record.business}, user {record.user}, project {record.project}")
-    out.print(f"scenario {record.scenario}, request {json.dumps(record.parameters)}", soft_wrap=True)
-    table = Table("step", "chunk", "attempt", "program", "digest", "input version", "outputs")
-    for item in ledger.tasks(record.trace_id, _name(step) or None):
-        low, high = item.parameters.get("start"), item.parameters.get("stop")
-        if hour is not None and low is not None and high is not None and not low <= hour < high:
-            continue
-        version = bos.workspace.scenarios.get(item.scenario_version)
-        outputs = ledger.task_outputs(item.id)
-        table.add_row(
-            item.step,
-            item.chunk,
-            str(item.attempt),
-            f"{item.slot}/{item.program} {item.program_version}",
-            item.program_digest[:12],
-            version.label,
-            ", ".join(f"{o.name} ({o.rows} rows, {o.content_digest[:8]})" for o in outputs[:4])
-            + (f" +{len(outputs) - 4} more" if len(outputs) > 4 else ""),
-        )
-    out.print(table)
+    found = connect().trace("/".join(what or ()), hour=hour, element=element, column=column)
+    if json_:
+        out.print_json(json.dumps(found.as_dict()))
+    else:
+        for part in listings_lineage.trace(found):
+            out.print(part, highlight=False, soft_wrap=isinstance(part, str))
+    if found.bad_files:
+        bad = ", ".join(f"{file.address} is {file.state.value}" for file in found.bad_files)
+        run_id = found.run.trace_id[:8] if found.run else ""
+        raise StorageError(f"{bad}; `bos rebuild {run_id}` makes it again")
+
+
+@app.command()
+def uses(
+    what: Annotated[
+        str, typer.Argument(help="Scenario, version, run, RUN/step, task, or program (slot/name, or its digest).")
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Show what was made from something: results, scenario versions, reports."""
+    from bos_core import listings_lineage
+    from bos_core.api import connect
+
+    found = connect().uses(what)
+    if json_:
+        out.print_json(json.dumps(found.as_dict()))
+        return
+    for part in listings_lineage.uses(found):
+        out.print(part, highlight=False, soft_wrap=isinstance(part, str))
+
+
+@app.command()
+def rebuild(
+    what: Annotated[str, typer.Argument(help="RUN, RUN/step or RUN/step/output; default: the newest run.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Only compare the files with the index.")] = False,
+) -> None:
+    """Make lost or changed result files again, byte by byte as they were committed."""
+    from bos_core import listings_lineage
+    from bos_core.api import connect
+
+    trace_id, _, part = what.partition("/")
+    step, _, output = part.partition("/")
+    found = connect().open(trace_id or _newest())
+    if check:
+        with out.status("comparing files with the index ..."):
+            lost = found.losses(_name(step), output)
+        for line in listings_lineage.losses(lost):
+            out.print(line, highlight=False, soft_wrap=True)
+        raise typer.Exit(1 if lost else 0)
+    with out.status("comparing files with the index ...") as status:
+        rebuilt = found.rebuild(_name(step), output, lambda address: status.update(f"restored {address}"))
+    for address in rebuilt.restored:
+        out.print(f"[green]✓[/] restored {_escaped(address)}", highlight=False, soft_wrap=True)
+    out.print(f"{rebuilt.checked:,} files compared, {len(rebuilt.restored):,} restored", highlight=False)
+    if rebuilt.failures:
+        raise StorageError("\n".join(["these could not be made again:", *(f"  - {f}" for f in rebuilt.failures)]))
 
 
 @app.command()

@@ -25,14 +25,14 @@ FAILURES_SHOWN = 10
 
 def runs(ledger: Ledger, limit: int) -> Table:
     """Return the newest runs, a line each; what went wrong is told by `run`."""
-    table = _table("run", "started", "state", "done", "failed", "business")
+    table = listing("run", "started", "state", "done", "failed", "business")
     table.add_column("scenario", overflow="ellipsis")  # the only column that may shrink
     for record in ledger.task_sets(limit):
         counts = ledger.counts(record.trace_id)
         failed = counts[TaskState.FAILED]
         table.add_row(
             record.trace_id[:8],
-            _moment(record.created_s),
+            moment(record.created_s),
             record.state.value,
             f"{counts[TaskState.SUCCESS]}/{sum(counts.values())}",
             str(failed) if failed else "",
@@ -47,7 +47,7 @@ def run(ledger: Ledger, record: TaskSetRecord) -> RenderableType:
     head = [
         f"run       {record.trace_id}",
         f"business  {record.business}, scenario {escape(record.scenario)}",
-        f"asked by  {escape(record.user)}, project {escape(record.project)}, {_moment(record.created_s)}",
+        f"asked by  {escape(record.user)}, project {escape(record.project)}, {moment(record.created_s)}",
         f"state     {record.state.value}",
     ]
     if record.message:
@@ -65,7 +65,7 @@ def _by_step(tasks: Iterable[TaskRecord]) -> Table:
         counts = steps.setdefault(task.step, dict.fromkeys(states, 0))
         counts[task.state] += 1
     shown = [s for s in states if any(counts[s] for counts in steps.values())]
-    table = _table("step", "tasks", *(s.value for s in shown))
+    table = listing("step", "tasks", *(s.value for s in shown))
     for step, counts in steps.items():
         table.add_row(step, str(sum(counts.values())), *(str(counts[s] or "") for s in shown))
     return table
@@ -81,7 +81,7 @@ def _failures(tasks: Iterable[TaskRecord]) -> Iterator[str]:
 
 def scenarios(versions: Iterable[VersionRecord]) -> Table:
     """Return the versions of all scenarios."""
-    table = _table("version", "run", "step")
+    table = listing("version", "run", "step")
     table.add_column("message", ratio=1)
     for version in versions:
         table.add_row(escape(version.label), version.trace_id[:8], version.step, escape(version.message))
@@ -91,7 +91,7 @@ def scenarios(versions: Iterable[VersionRecord]) -> Table:
 def elements(found: pa.Table) -> Table:
     """Return rows of elements; a column's unit stands under its name."""
     units = [(field.metadata or {}).get(b"unit", b"").decode().removeprefix("1") for field in found.schema]
-    table = _table(
+    table = listing(
         *(f"{name}\n{unit}" if unit else name for name, unit in zip(found.column_names, units, strict=True))
     )
     for row in found.to_pylist():
@@ -104,7 +104,7 @@ def programs(slots: Iterable[str]) -> Table:
     """Return the programs of some slots, the default of each marked."""
     from bos_core.programs import registry
 
-    table = _table("slot", "program")
+    table = listing("slot", "program")
     table.add_column("title", ratio=1)
     for slot in slots:
         default = registry.contract(slot).default
@@ -123,7 +123,7 @@ def parameters(slot: str) -> Iterator[RenderableType]:
     for name in registry.program_names(slot):
         manifest = registry.resolve(slot, name).manifest
         fields = manifest.parameters.model_fields
-        table = _table("parameter", "default")
+        table = listing("parameter", "default")
         table.add_column("meaning", ratio=1)
         for key, field in fields.items():
             table.add_row(key, escape(str(field.default)), escape(field.description or ""))
@@ -140,12 +140,14 @@ def pairs(values: Mapping[str, str]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def listing(*columns: str) -> Table:
+    """Return an empty table with these columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left")
     for name in columns:
         table.add_column(name, no_wrap=True)
     return table
 
 
-def _moment(created_s: float) -> str:
+def moment(created_s: float) -> str:
+    """Return a time as month, day and minute."""
     return dt.datetime.fromtimestamp(created_s).strftime("%m-%d %H:%M")

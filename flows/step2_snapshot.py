@@ -113,12 +113,10 @@ def _log_tables(grid: Grid, outputs: Outputs) -> dict[str, pa.Table]:
     network = grid.network
     overload = {
         "branch": network.branch_id[outputs.overloaded_branch].tolist(),
-        "name": network.branch_name[outputs.overloaded_branch].tolist(),
         "loading": outputs.overloaded_loading,
     }
     voltage = {
         "bus": network.bus_id[outputs.violated_bus].tolist(),
-        "name": network.bus_name[outputs.violated_bus].tolist(),
         "vm_pu": outputs.violated_vm_pu,
     }
     shed = outputs.load_shed_mw > 0

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -72,22 +72,13 @@ def commit_outputs(
     """
     start = time.perf_counter()
     _check_names(tables)
-    record = _ref(task)
-    prefix = attempt_prefix(context.trace_id, record.id, attempt)
+    record = _ref(task, context.trace_id)
     outputs = []
     for name, table in sorted(tables.items()):
-        address = f"{prefix}/{name}.parquet"
-        outputs.append(_write(store, address, name, without_nan(table), record, attempt, context))
-    manifest = {
-        "trace_id": context.trace_id,
-        "task_id": record.id,
-        "attempt": attempt,
-        "program": record.program,
-        "scenario_version": record.scenario_version,
-        "outputs": [asdict(output) for output in outputs],
-    }
-    address = f"{prefix}/manifest.json"
-    data = json.dumps(manifest, sort_keys=True, indent=1).encode()
+        output, data = _encoded(record, attempt, name, table)
+        store.put(output.address, data)
+        outputs.append(output)
+    address, data = _manifest(record, attempt, outputs)
     if not store.put_if_absent(address, data) and store.get(address) != data:
         raise FencedError(f"attempt {attempt} of task {record.id} already has another manifest; drop this outcome")
     spent_s = time.perf_counter() - start
@@ -187,18 +178,38 @@ def collect_chunks(
 @dataclass(frozen=True)
 class _TaskRef:
     id: str
+    trace_id: str
     slot: str
     program: str
     scenario_version: str
 
 
-def _ref(task: Task | TaskRecord) -> _TaskRef:
+def _ref(task: Task | TaskRecord, trace_id: str) -> _TaskRef:
     if isinstance(task, Task):
         program = task.program
         name = f"{program.slot}/{program.name}@{program.digest}"
-        return _TaskRef(task.id, program.slot, name, task.input.scenario_version)
+        return _TaskRef(task.id, trace_id, program.slot, name, task.input.scenario_version)
     name = f"{task.slot}/{task.program}@{task.program_digest}"
-    return _TaskRef(task.id, task.slot, name, task.scenario_version)
+    return _TaskRef(task.id, trace_id, task.slot, name, task.scenario_version)
+
+
+def manifest(task: TaskRecord, outputs: Sequence[Output]) -> tuple[str, bytes]:
+    """Return address and bytes of the manifest of a finished task."""
+    committed = [replace(output, chunk="") for output in sorted(outputs, key=lambda output: output.name)]
+    return _manifest(_ref(task, task.task_set), task.attempt, committed)
+
+
+def _manifest(task: _TaskRef, attempt: int, outputs: Sequence[Output]) -> tuple[str, bytes]:
+    content = {
+        "trace_id": task.trace_id,
+        "task_id": task.id,
+        "attempt": attempt,
+        "program": task.program,
+        "scenario_version": task.scenario_version,
+        "outputs": [asdict(output) for output in outputs],
+    }
+    address = f"{attempt_prefix(task.trace_id, task.id, attempt)}/manifest.json"
+    return address, json.dumps(content, sort_keys=True, indent=1).encode()
 
 
 def _check_names(tables: Mapping[str, pa.Table]) -> None:
@@ -208,27 +219,26 @@ def _check_names(tables: Mapping[str, pa.Table]) -> None:
         raise InputError((Finding("output", bad, "has an unusable name", remedy),))
 
 
-def _write(
-    store: ResultStore,
-    address: str,
-    name: str,
-    table: pa.Table,
-    task: _TaskRef,
-    attempt: int,
-    context: TaskSetContext,
-) -> Output:
+def encoded_again(task: TaskRecord, name: str, table: pa.Table) -> tuple[Output, bytes]:
+    """Return what the finished attempt of a task would commit as an output, and the bytes of its file."""
+    return _encoded(_ref(task, task.task_set), task.attempt, name, table)
+
+
+def _encoded(task: _TaskRef, attempt: int, name: str, table: pa.Table) -> tuple[Output, bytes]:
+    """Return an output of an attempt and the bytes of its file."""
+    table = without_nan(table)
+    address = f"{attempt_prefix(task.trace_id, task.id, attempt)}/{name}.parquet"
     metadata = ResultMetadata(
         business_type=task.slot,
         task_id=task.id,
         attempt=attempt,
         address=address,
-        trace_id=context.trace_id,
+        trace_id=task.trace_id,
         scenario_version=task.scenario_version,
         program=task.program,
     )
     data = encode(table, metadata.to_schema())
-    store.put(address, data)
-    return Output(
+    output = Output(
         task_id=task.id,
         name=name,
         attempt=attempt,
@@ -239,6 +249,7 @@ def _write(
         bytes=len(data),
         columns=_columns(table.schema),
     )
+    return output, data
 
 
 def _columns(schema: pa.Schema) -> dict[str, dict[str, str]]:

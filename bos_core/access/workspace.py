@@ -19,6 +19,7 @@ from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.store import ResultStore
 from bos_core.index.database import DatabaseClock, connect, reading, shown
 from bos_core.index.ledger import Ledger
+from bos_core.index.lineage import Lineage
 from bos_core.index.programs import ProgramIndex
 from bos_core.index.scenarios import ScenarioIndex
 from bos_core.index.tables import OUTPUT
@@ -27,6 +28,8 @@ from bos_core.objects.settings import Settings
 
 FREE_BYTES_MIN = 2_000_000_000
 CLOCK_DIFFERENCE_S_MAX = 5.0
+FILES_EXPLAINED_MAX = 100
+"""So many absent files are asked who made them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +174,19 @@ def _check_files(workspace: Workspace) -> list[Finding]:
     absent = tuple(sorted(wanted - present))
     if not absent:
         return []
-    return [
-        Finding("store", absent, "files that the index names are gone", "restore them or run their steps again")
-    ]
+    makers = {_maker(workspace, address) for address in absent[:FILES_EXPLAINED_MAX]}
+    remedies = [f"`bos rebuild {run[:8]}` makes them again" for run in sorted(makers - {""})]
+    remedies += ["import the scenarios again that were put in"] if "" in makers else []
+    return [Finding("store", absent, "files that the index names are gone", "; ".join(remedies))]
+
+
+def _maker(workspace: Workspace, address: str) -> str:
+    """Return the run that made a file, empty for content that a user put in."""
+    room, _, rest = address.partition("/")
+    if room == "attempts":
+        return rest.partition("/")[0]
+    (version, _), *_ = Lineage(workspace.engine).versions_with(rest.rpartition("/")[2].removesuffix(".parquet"))
+    return workspace.scenarios.get(version).trace_id
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:

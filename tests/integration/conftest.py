@@ -26,7 +26,14 @@ from bos_core.objects.settings import StoreOptions
 
 ROOT = Path(__file__).parents[2]
 _SHARED = {
-    "index": ("ledger_suite", "scenario_suite", "migration_suite", "ontology_suite", "graph_suite"),
+    "index": (
+        "ledger_suite",
+        "lineage_suite",
+        "scenario_suite",
+        "migration_suite",
+        "ontology_suite",
+        "graph_suite",
+    ),
     "access": ("store_suite", "commit_suite"),
 }
 

@@ -1,0 +1,3 @@
+"""Lineage on a real PostgreSQL."""
+
+from lineage_suite import *  # noqa: F403

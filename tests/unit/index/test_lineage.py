@@ -1,0 +1,3 @@
+"""Lineage on SQLite."""
+
+from lineage_suite import *  # noqa: F403
