@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -218,6 +219,15 @@ class Bos:
         return Run(self.workspace, self.workspace.ledger.task_set(trace_id).trace_id)
 
 
+def imported_from(source: str | Path) -> str:
+    """Say what a scenario was imported from; a file by its content as well."""
+    path = Path(source)
+    if not path.is_file():
+        return f"imported from {path.name}"
+    with path.open("rb") as file:
+        return f"imported from {path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
 @dataclass(frozen=True)
 class Scenarios:
     """Scenarios by name; every version is immutable."""
@@ -237,7 +247,7 @@ class Scenarios:
         from bos_core.exchange import import_grid  # the format readers take seconds to load
 
         imported = import_grid(source, overlay=Path(overlay) if overlay else None)
-        return self.add(imported, name or Path(str(source)).stem, f"imported from {Path(str(source)).name}")
+        return self.add(imported, name or Path(str(source)).stem, imported_from(source))
 
     def add(self, imported: ImportedGrid, name: str, message: str) -> VersionRecord:
         """Store an imported grid as a version of the scenario `name`."""

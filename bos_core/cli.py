@@ -382,11 +382,11 @@ def _scenario(grid: str, overlay: Path | None) -> str:
 
 
 def _import(source: str, name: str | None, overlay: Path | None) -> tuple[str, tuple[Any, ...]]:
-    from bos_core.api import connect
+    from bos_core.api import connect, imported_from
     from bos_core.exchange import import_grid
 
     imported = import_grid(source, overlay=overlay)
-    version = connect().scenarios.add(imported, name or Path(source).stem, f"imported from {Path(source).name}")
+    version = connect().scenarios.add(imported, name or Path(source).stem, imported_from(source))
     return version.label, imported.notes
 
 

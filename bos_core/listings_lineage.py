@@ -51,10 +51,11 @@ def _rows(found: TracedRows) -> Iterator[RenderableType]:
     if found.total > len(found.rows) > 0:
         left = found.total - len(found.rows)
         yield f"{left:,} more rows fit; narrow it down with --hour, --element or key=value in brackets"
-    good = found.file.state is FileState.COMMITTED
-    mark = "[green]✓[/] as committed" if good else f"[bold red]✗ {found.file.state.value}[/]"
-    yield f"file {escape(found.file.address)}"
-    yield f"     digest {found.file.digest[:DIGEST_SHOWN]}… {mark}"
+    for file in found.files:
+        good = file.state is FileState.COMMITTED
+        mark = "[green]✓[/] as committed" if good else f"[bold red]✗ {file.state.value}[/]"
+        yield f"file {escape(file.address)}"
+        yield f"     digest {file.digest[:DIGEST_SHOWN]}… {mark}"
 
 
 def _cell(name: str, value: object) -> str:

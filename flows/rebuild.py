@@ -17,7 +17,7 @@ from bos_core.access.audit import Losses, losses
 from bos_core.access.commit import encoded_again, manifest
 from bos_core.access.digest import table_digest
 from bos_core.access.scenario_data import ScenarioWriter
-from bos_core.access.store import ResultStore
+from bos_core.access.store import ResultStore, StoredChunk
 from bos_core.access.workspace import Workspace
 from bos_core.index.records import LogLine, Output, TaskRecord
 from bos_core.index.scenarios import VersionRecord
@@ -106,13 +106,14 @@ class _RestoringStore(ResultStore):
         super().__init__(store.url, store.options)
         self.waiting = set(wanted)
 
-    def put_chunk(self, table: pa.Table, row_group_rows: int = 262_144) -> tuple[str, int]:
+    def put_chunk(self, table: pa.Table, row_group_rows: int = 262_144) -> StoredChunk:
         """Write the chunk if it is wanted, whatever lies at its address."""
         digest = table_digest(table)
         if digest not in self.waiting:
-            return digest, 0
+            return StoredChunk(digest, 0, is_new=False)
         self.waiting.remove(digest)
-        return digest, len(self.put_table(self.chunk_address(digest), table, row_group_rows=row_group_rows))
+        data = self.put_table(self.chunk_address(digest), table, row_group_rows=row_group_rows)
+        return StoredChunk(digest, len(data), is_new=True)
 
 
 def _restore_version(

@@ -72,7 +72,7 @@ class ReadPlan:
     series, layout : str, Layout
         What, and from files of which layout.
     addresses : tuple of str
-        The files, a month each.
+        The files, a month each, then the edits that lie over them.
     cost_values : mapping
         Estimated cost of each layout that exists, in values fetched.
     """
@@ -249,7 +249,10 @@ class SeriesChunks:
         values = parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
         if edited:
             values = self._with_edits(name, start, values, elements, places)
-        return wanted, values, ReadPlan(name, layout, tuple(file.address for file in files[layout]), costs)
+        edits = [self._chunks.get(_edit_key(name, month)) for month in months_between(start, stop) if edited]
+        addresses = [file.address for file in files[layout]]
+        addresses += [self._store.chunk_address(edit.digest) for edit in edits if edit is not None]
+        return wanted, values, ReadPlan(name, layout, tuple(addresses), costs)
 
     def _with_edits(
         self, name: str, start: int, values: np.ndarray, elements: Elements, places: IntArray | None

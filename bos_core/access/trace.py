@@ -63,6 +63,8 @@ class TracedRows:
         Column to value, elements by name; the first `ROWS_SHOWN`.
     total : int
         How many rows there are.
+    files : tuple of TracedFile
+        Those that the rows were read from.
     task_id : str
         Whose output it is; empty for content of a version that no task committed.
     """
@@ -71,8 +73,13 @@ class TracedRows:
     units: Mapping[str, str]
     rows: tuple[Mapping[str, Any], ...]
     total: int
-    file: TracedFile
+    files: tuple[TracedFile, ...]
     task_id: str
+
+    @property
+    def bad_files(self) -> list[TracedFile]:
+        """Files that are not what was committed."""
+        return [file for file in self.files if file.state is not FileState.COMMITTED]
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,6 @@ class Change:
 
     name: str
     kind: str
-    rows_before: int
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ class Trace:
     @property
     def bad_files(self) -> list[TracedFile]:
         """Files that are not what was committed."""
-        return [rows.file for rows in self.found if rows.file.state is not FileState.COMMITTED]
+        return [file for rows in self.found for file in rows.bad_files]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -327,7 +332,7 @@ def _found_in_outputs(
         record = records[output.task_id]
         place = replace(address, parts=(record.step, output.name))
         rows = _rows_of(workspace, place, output, _names(workspace, record))
-        if rows.total or rows.file.state is not FileState.COMMITTED:
+        if rows.total or rows.bad_files:
             found.append(rows)
     if not found:
         names = ", ".join(sorted({output.name for output in named}))
@@ -374,12 +379,12 @@ def _rows_of(
     except (pa.ArrowInvalid, OSError):
         table = None
     if table is None:
-        return TracedRows(str(address), {}, (), 0, file, output.task_id)
-    return _traced_rows(address, table, names, file, output.task_id)
+        return TracedRows(str(address), {}, (), 0, (file,), output.task_id)
+    return _traced_rows(address, table, names, (file,), output.task_id)
 
 
 def _traced_rows(
-    address: ValueAddress, table: pa.Table, names: ElementNames, file: TracedFile, task_id: str
+    address: ValueAddress, table: pa.Table, names: ElementNames, files: tuple[TracedFile, ...], task_id: str
 ) -> TracedRows:
     table = matching(table, address.keys, names)
     columns = value_columns(table.column_names)
@@ -400,7 +405,7 @@ def _traced_rows(
     if table.num_rows == 1:
         keys = {name: str(value) for name, value in rows[0].items() if name not in columns and value is not None}
         address = replace(address, keys=keys, column=columns[0] if len(columns) == 1 else address.column)
-    return TracedRows(str(address), units, tuple(rows), table.num_rows, file, task_id)
+    return TracedRows(str(address), units, tuple(rows), table.num_rows, files, task_id)
 
 
 def _names(workspace: Workspace, record: TaskRecord) -> ElementNames:
@@ -421,33 +426,37 @@ def _version_trace(workspace: Workspace, address: ValueAddress, hour: int | None
         raise NotFoundError(f"version {address.root} has no table or series {address.part!r}; it has: {known}")
     names = ElementNames([reader])
     if address.part in TABLES:
-        table, where = reader.table(address.part), f"table/{address.part}"
+        chunk = workspace.scenarios.chunks(reader.id)[f"table/{address.part}"]
+        table, read = reader.table(address.part), [ResultStore.chunk_address(chunk.digest)]
     else:
-        table, where = _series_rows(reader, address, names, hour)
-    digest = workspace.scenarios.chunks(reader.id)[where].digest
-    file = TracedFile(ResultStore.chunk_address(digest), digest, chunk_state(workspace.store, digest))
+        table, read = _series_rows(reader, address, names, hour)
+    files = tuple(_traced_chunk(workspace, at) for at in read)
     if address.part in TABLES and ELEMENT in address.keys and "id" not in table.column_names:
         finding = Finding(
             "key", (ELEMENT,), f"is no column of {address.part}", f"it has: {', '.join(table.column_names)}"
         )
         raise OptionError((finding,))
-    found = _traced_rows(address, table, names, file, "")
+    found = _traced_rows(address, table, names, files, "")
     if not found.total:
         raise NotFoundError(f"no row fits {address}")
     return _written_by(workspace, reader, found, hour)
 
 
+def _traced_chunk(workspace: Workspace, address: str) -> TracedFile:
+    digest = address.rpartition("/")[2].removesuffix(".parquet")
+    return TracedFile(address, digest, chunk_state(workspace.store, digest))
+
+
 def _series_rows(
     reader: ScenarioReader, address: ValueAddress, names: ElementNames, hour: int | None
-) -> tuple[pa.Table, str]:
-    """Return hour, element and value of a series, and the key of the chunk that they were read from."""
+) -> tuple[pa.Table, list[str]]:
+    """Return hour, element and value of a series, and the addresses of the files that they were read from."""
     name = address.part
     unknown = tuple(key for key in address.keys if key not in ("hour", ELEMENT))
     if unknown or not address.keys:
         problem = "are no keys of a series" if unknown else "names every value of the series"
         raise OptionError((Finding("key", unknown or (str(address),), problem, "give hour, element or both"),))
-    known = reader.series(name, slice(reader.hours(name).start, reader.hours(name).start + 1)).ids
-    ids = known.tolist()
+    ids = reader.elements(name).tolist()
     if ELEMENT in address.keys:
         wanted = [address.keys[ELEMENT]] if address.keys[ELEMENT] in ids else names.ids(address.keys[ELEMENT])
         ids = [i for i in wanted if i in set(ids)]
@@ -459,7 +468,7 @@ def _series_rows(
     value = pa.field(_SERIES_VALUE, SERIES[name].type, metadata={"unit": SERIES[name].unit})
     schema = pa.schema([pa.field("hour", pa.int64()), pa.field(ELEMENT, pa.string()), value])
     columns = [hours, ids * (series.hours.stop - series.hours.start), series.values.ravel().tolist()]
-    return pa.table(columns, schema=schema), f"series/{name}/{reader.last_plan.layout.value}"
+    return pa.table(columns, schema=schema), list(reader.last_plan.addresses)
 
 
 def _written_by(workspace: Workspace, reader: ScenarioReader, found: TracedRows, hour: int | None) -> Trace:
@@ -543,11 +552,11 @@ def _chunk_trace(workspace: Workspace, address: str) -> Trace:
     uses = Lineage(workspace.engine).versions_with(digest)
     if not uses:
         raise NotFoundError(f"no scenario version holds {address}; `bos scenarios` lists the versions")
-    (first, key), file = uses[0], TracedFile(address, digest, chunk_state(workspace.store, digest))
+    first, key = uses[0]
     version = workspace.scenarios.get(first)
     named = ValueAddress(version.label, (key.split("/")[1],))
     rows = workspace.scenarios.chunks(first)[key].rows
-    found = TracedRows(str(named), {}, (), rows, file, "")
+    found = TracedRows(str(named), {}, (), rows, (_traced_chunk(workspace, address),), "")
     return _of_version(workspace, str(named), (found,), version, None)
 
 
@@ -661,7 +670,7 @@ def changes(before: Mapping[str, Chunk], after: Mapping[str, Chunk]) -> list[Cha
         a, b = old.get(name, []), new.get(name, [])
         if [chunk.digest for chunk in a] != [chunk.digest for chunk in b]:
             kind = "added" if not a else "removed" if not b else "changed"
-            found.append(Change(name, kind, a[0].rows if a else 0, b[0].rows if b else 0))
+            found.append(Change(name, kind))
     return found
 
 

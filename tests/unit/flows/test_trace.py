@@ -75,7 +75,7 @@ def test_a_value_leads_to_task_program_version_and_user(bos: Bos, day: Run) -> N
     flow = day.power_flow.branch(name)
     assert rows.rows[0]["loading"] == flow.filter(pc.equal(flow["hour"], HOUR))["loading"][0].as_py()
     assert (rows.total, rows.units) == (1, {"loading": "1"})
-    assert rows.file.state is FileState.COMMITTED
+    assert [file.state for file in rows.files] == [FileState.COMMITTED]
     (task,) = found.tasks
     record = bos.workspace.ledger.task(task.id)
     assert int(record.parameters["start"]) <= HOUR < int(record.parameters["stop"])
