@@ -4,14 +4,16 @@ from blocks.container_host import ContainerHost
 from blocks.graph_index import GraphIndex
 from blocks.relational_index import RelationalIndex
 from blocks.result_store import ResultStoreBlock
-from blocks.saved_settings import BLOCK_NAME, save_blocks, settings_from_blocks
+from blocks.saved_settings import BLOCK_NAME, BLOCK_VARIABLE, run_settings, save_blocks, settings_from_blocks
 
 __all__ = [
     "BLOCK_NAME",
+    "BLOCK_VARIABLE",
     "ContainerHost",
     "GraphIndex",
     "RelationalIndex",
     "ResultStoreBlock",
+    "run_settings",
     "save_blocks",
     "settings_from_blocks",
 ]

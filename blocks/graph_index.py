@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from blocks.checked_block import CheckedBlock
 from bos_core.objects.errors import Finding, OptionError, ServiceError
-from bos_core.objects.settings import bolt_server
+from bos_core.objects.settings import Settings, bolt_server
 
 DEFAULT_PORT = 7687
 TIMEOUT_S = 5.0
@@ -28,10 +28,26 @@ class GraphIndex(CheckedBlock):
     url: str = Field(title="Bolt URL", description="bolt://host:7687; bolt+s:// with TLS; neo4j:// for a cluster.")
     user: str = Field("neo4j", title="User")
     password: SecretStr = Field(SecretStr(""), title="Password")
-    database: str = Field("neo4j", title="Database")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> GraphIndex:
+        """Make the block of these settings, which name a server."""
+        return cls(url=settings.graph_url, user=settings.graph_user, password=settings.graph_password)
+
+    def settings(self, base: Settings) -> Settings:
+        """Return `base` with this graph; raises OptionError for a bad URL."""
+        graph = {"graph_url": self.url, "graph_user": self.user, "graph_password": self.password}
+        return Settings.load(**{**dict(base), **graph})
 
     def check(self) -> None:
-        """Connect and greet; the answer must be a version of Bolt."""
+        """Connect, greet and log in."""
+        from bos_core.index.graph_neo4j import Neo4jGraph
+
+        self._check_greeting()
+        Neo4jGraph(self.url, self.user, self.password.get_secret_value()).close()
+
+    def _check_greeting(self) -> None:
+        """Say more exactly than the driver why a server cannot be reached, and sooner."""
         try:
             parts = bolt_server(self.url)
         except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Literal
 
 from pydantic import Field, SecretStr
@@ -32,21 +31,20 @@ class ResultStoreBlock(CheckedBlock):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ResultStoreBlock:
-        """Make the block of these settings."""
-        return cls(url=settings.store, **dict(settings.store_options))
+        """Make the block of these settings, with the keys that a worker gets."""
+        options = dict(settings.store_options.of_worker())
+        return cls(
+            url=settings.store, **{name: options[name] for name in options.keys() & cls.model_fields.keys()}
+        )
 
     def settings(self, base: Settings) -> Settings:
         """Return `base` with this store; raises OptionError for a bad URL."""
-        options = {name: getattr(self, name) for name in StoreOptions.model_fields}
+        options = {name: getattr(self, name) for name in StoreOptions.model_fields if hasattr(self, name)}
         return Settings.load(**{**dict(base), "store_url": self.url, "store_options": options})
 
     def check(self) -> None:
-        """Write, read and delete a small object."""
+        """Write and read a small object."""
         from bos_core.access.store import ResultStore
 
         settings = self.settings(Settings())
-        store = ResultStore(settings.store, settings.store_options)
-        address = f".probe/{uuid.uuid4().hex}"
-        store.put(address, b"bos")
-        store.get(address)
-        store.delete([address])
+        ResultStore(settings.store, settings.store_options).check()

@@ -14,6 +14,7 @@ import uuid
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,14 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
+
+
+class Profile(StrEnum):
+    """What `bos up` stands on: files of this machine where no server is named, or three servers."""
+
+    EMBEDDED = "embedded"
+    FULL = "full"
+
 
 Reference = Annotated[str, typer.Argument(help="Trace id of the run or the start of it; default: the newest.")]
 
@@ -604,13 +613,18 @@ def doctor(
     import platform
     import shutil
 
-    from bos_core.access.workspace import check_workspace
+    from bos_core.access.services import check_graph
+    from bos_core.access.workspace import broken, check_workspace
     from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS
     from bos_core.index.database import shown
     from bos_core.programs import registry
 
     settings = Settings.load()
     findings = list(check_workspace(settings))
+    try:
+        check_graph(settings)
+    except BosError as error:
+        findings.append(broken("graph", error))
     names = [(slot, name) for slot in registry.slots() for name in registry.program_names(slot)]
     for slot, name in names:
         try:
@@ -632,6 +646,7 @@ def doctor(
                 "home": str(settings.home),
                 "index": shown(settings.database),
                 "store": settings.store,
+                "graph": settings.graph_url or f"embedded, {settings.home / 'graph.lbug'}",
                 "programs": f"{len(names)} in {len(registry.slots())} slots",
                 "N-1 kernel": KERNELS[0],
                 "service": _service(settings.home),
@@ -642,7 +657,7 @@ def doctor(
         out.print(f"[yellow]•[/] {_escaped(str(finding))}", highlight=False)
     if findings:
         raise typer.Exit(1)
-    out.print("[green]✓[/] index, store, programs and solvers are in order")
+    out.print("[green]✓[/] index, store, graph, programs and solvers are in order")
 
 
 def _mend_graph() -> None:
@@ -679,12 +694,15 @@ def _service(home: Path) -> str:
 def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = 4200,
+    profile: Annotated[
+        Profile, typer.Option(help="full: index, store and graph must all be servers, and answer.")
+    ] = Profile.EMBEDDED,
 ) -> None:
-    """Start Prefect's server, the work pool, a worker and the deployments; stop with Ctrl-C."""
+    """Start Prefect's server, the work pool, a worker, the projector and the deployments; stop with Ctrl-C."""
     settings = Settings.load()
     _prepare(settings)
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.services")}
-    entries["up"].load()(settings, host=host, port=port)
+    entries["up"].load()(settings, host=host, port=port, full=profile is Profile.FULL)
 
 
 def _newest() -> str:

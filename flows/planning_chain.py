@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
+from blocks import run_settings
 from bos_core.access.workspace import Workspace
-from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState, task_set_scope
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
 from flows.planned_hours import with_planned_hours
@@ -34,7 +34,7 @@ def planning_chain(request: PlanRequest, trace_id: TraceId = "") -> str:
     str
         Trace id of the run.
     """
-    workspace = Workspace.open(Settings.load())
+    workspace = Workspace.open(run_settings())
     request = with_planned_hours(workspace, request, trace_id)
     context, version = open_task_set(workspace, request, trace_id, "planning-chain")
     label, horizon = workspace.scenarios.get(version).label, request.horizon

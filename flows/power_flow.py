@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow, get_run_logger
 
+from blocks import run_settings
 from bos_core.access.workspace import Workspace
-from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState, task_set_scope
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner
 from flows.power_flow_step import STEP, horizon_of
@@ -32,7 +32,7 @@ def power_flow(request: PowerFlowRequest, trace_id: TraceId = "") -> str:
     str
         Trace id of the run.
     """
-    workspace = Workspace.open(Settings.load())
+    workspace = Workspace.open(run_settings())
     horizon_of(workspace.reader(request.scenario), request)
     context, version = open_task_set(workspace, request, trace_id, "power-flow")
     label = workspace.scenarios.get(version).label

@@ -1,4 +1,4 @@
-"""`bos up`: Prefect server, work pool, deployments, blocks and worker of one BOS home, kept running."""
+"""`bos up`: Prefect server, work pool, deployments, blocks, worker and projector of one BOS home, kept running."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from bos_core.access.services import check_services
 from bos_core.access.workspace import Workspace
-from bos_core.objects.errors import BosError
+from bos_core.objects.errors import BosError, ServiceError
 from bos_core.objects.settings import Settings
 from bos_core.scheduling import prefect_environment
 from bos_core.scheduling.prefect_server import (
@@ -50,6 +51,7 @@ def up(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     *,
+    full: bool = False,
     database_url: str = "",
     poll_s: float = POLL_S,
     runs_max: int = RUNS_MAX,
@@ -65,6 +67,8 @@ def up(
         Default: the environment's. Server, worker and flow runs get the same.
     host, port
         Where the server listens; loopback unless told otherwise.
+    full : bool
+        Refuse to start unless index, store and graph are all servers (PostgreSQL, S3, Neo4j).
     database_url : str
         PostgreSQL or SQLite URL for Prefect's own tables; empty = what BOS_PREFECT_DATABASE_URL says, else SQLite
         in the BOS home. Only the server's process gets it.
@@ -79,10 +83,9 @@ def up(
     ------
     OptionError
         If the address is taken or no address, or the URL is none.
-    StorageError
-        If index or store cannot be used.
     ServiceError
-        If server or worker do not start, or crash again and again.
+        If a service is not named or cannot be used, with all of them at once; if server or worker do not start, or
+        crash again and again.
     """
     settings = settings or Settings.load()
     running = running_server(settings.home)
@@ -92,6 +95,9 @@ def up(
     check_address(host, port)
     prefect_home = settings.home / "prefect"
     own = server_environment(settings.home, host, port, database_url or os.environ.pop(DATABASE_VARIABLE, ""))
+    missing = check_services(settings, full)
+    if missing:
+        raise ServiceError("\n  - ".join(["BOS cannot start; nothing was started:", *map(str, missing)]))
     workspace = Workspace.open(settings)
     prefect_environment.apply(settings.home)
     record = ServerRecord.of_this_process(host, port)
@@ -112,6 +118,7 @@ def up(
             write_record(settings.home, record)
             names = _register(record.url, workspace, echo)
             supervisor.start(_worker(settings, record.url, prefect_home / "worker.log", poll_s, runs_max))
+            supervisor.start(_projector(settings, prefect_home / "projector.log"))
             for line in (
                 f"Prefect UI   {record.ui_url}",
                 f"Prefect API  {record.url}",
@@ -160,6 +167,7 @@ def _register(url: str, workspace: Workspace, echo: Echo) -> list[str]:
 
 
 def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: int) -> Child:
+    from blocks import BLOCK_NAME, BLOCK_VARIABLE
     from flows.deployments import POOL_NAME, POOL_TYPE
 
     variables = {
@@ -167,12 +175,21 @@ def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: in
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_WORKER_QUERY_SECONDS": f"{poll_s:g}",
         "PREFECT_LOGGING_LEVEL": "INFO",
+        BLOCK_VARIABLE: BLOCK_NAME,
     }
     command = _prefect(
         *("worker", "start", "--pool", POOL_NAME, "--type", POOL_TYPE, "--limit", str(runs_max)),
         *("--name", f"bos@{platform.node()}", "--install-policy", "never"),
     )
-    return Child("worker", command, environment(settings.environment(), variables), log)
+    own = environment(settings.identity(), variables)
+    for name in settings.environment().keys() - settings.identity().keys():
+        own.pop(name, None)  # runs take index, store and graph from the blocks
+    return Child("worker", command, own, log)
+
+
+def _projector(settings: Settings, log: Path) -> Child:
+    command = (sys.executable, "-m", "bos_core.scheduling.run_projector")
+    return Child("projector", command, environment(settings.environment()), log, vital=False)
 
 
 def _watch(supervisor: Supervisor, stopped: threading.Event, url: str, workspace: Workspace, echo: Echo) -> None:
@@ -185,6 +202,10 @@ def _watch(supervisor: Supervisor, stopped: threading.Event, url: str, workspace
     while not stopped.wait(0.5):
         for event in supervisor.watch():
             echo(event)
+        for child in supervisor.children:
+            if not child.vital:
+                for line in child.news():
+                    echo(line)
         if time.monotonic() < next_s:
             continue
         next_s = time.monotonic() + FORMS_PERIOD_S

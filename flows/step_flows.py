@@ -10,6 +10,7 @@ from prefect import Flow, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
+from blocks import run_settings
 from bos_core.access.workspace import Workspace
 from bos_core.objects.errors import RunFailedError
 from bos_core.objects.settings import Settings
@@ -41,7 +42,7 @@ def run_step(step: Step, request: BusinessRequest, context: TaskSetContext, vers
     RunFailedError
         When a task did not succeed; the others are committed and stay.
     """
-    settings = Settings.load()
+    settings = run_settings()
     workspace = Workspace.open(settings)
     run = StepRun(workspace, request, context, version)
     log, mark = get_run_logger(), context.trace_id[:8]
@@ -113,7 +114,7 @@ def _raise_if_failed(step: Step, receipts: list[Receipt], chunks: dict[str, str]
 
 def _run(name: StepName, request: PlanRequest, trace_id: str, version: str) -> str:
     """Run a step inside a chain (trace id and version given) or as a request of its own."""
-    workspace = Workspace.open(Settings.load())
+    workspace = Workspace.open(run_settings())
     alone = not (trace_id and version)
     if alone:
         request = request.model_copy(update={"from_step": name, "to_step": name})

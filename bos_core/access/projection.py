@@ -17,7 +17,7 @@ from bos_core.index.graph_memory import MemoryGraph
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.ontology_tables import STATIC
 from bos_core.index.scenarios import VersionRecord
-from bos_core.objects.errors import NotFoundError
+from bos_core.objects.errors import BosError, NotFoundError
 from bos_core.objects.settings import Settings
 
 _AT_ONCE = 200
@@ -113,20 +113,35 @@ class Projector:
     def drain(self) -> Projected:
         """Project every version that the outbox names, and take the entries out of it.
 
-        An entry is taken out only when both projections hold its version: after a failure it is there again.
+        An entry is taken out only when both projections hold its version: after a failure it is there again. A
+        version that cannot be projected does not hold up the others.
+
+        Raises
+        ------
+        BosError
+            The first that a version has met with, after all have been tried.
         """
         versions: list[str] = []
         graphs: list[str] = []
-        tables = 0
+        failures: list[BosError] = []
+        tables = last = 0
         present = self._present()
-        while entries := self.workspace.ledger.outbox(_AT_ONCE):
+        while entries := self.workspace.ledger.outbox(_AT_ONCE, last):
+            last, done = entries[-1].sequence, []
             for entry in entries:
                 if entry.kind == "scenario_version":
-                    done = self._project(entry.key, present)
+                    try:
+                        projected = self._project(entry.key, present)
+                    except BosError as error:
+                        failures.append(error)
+                        continue
                     versions.append(entry.key)
-                    tables += done.tables
-                    graphs += done.graphs
-            self.workspace.ledger.mark_drained([entry.sequence for entry in entries])
+                    tables += projected.tables
+                    graphs += projected.graphs
+                done.append(entry.sequence)
+            self.workspace.ledger.mark_drained(done)
+        if failures:
+            raise failures[0]
         return Projected(tuple(versions), tables, tuple(graphs))
 
     def project(self, version: str) -> Projected:

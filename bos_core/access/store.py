@@ -28,6 +28,8 @@ from bos_core.objects.settings import StoreOptions
 
 COMPRESSION = "zstd"
 TEMPORARY = ".tmp-"
+PROBES = ".probe"
+"""Folder of the small objects that checks write."""
 YOUNG_S = 6 * 3600.0
 """An object younger than this need not be touched on S3, where touching means writing."""
 
@@ -196,16 +198,16 @@ class S3Files:
 
     @property
     def conditional(self) -> bool:
-        """Whether the server honours conditional puts; probed once a process."""
+        """Whether the server honours conditional puts; asked once a process, without the right to delete.
+
+        An object that is there must not be written again: the first question may make it.
+        """
         if self._conditional is None:
-            path = self._path(f".probe/{uuid.uuid4().hex}")
+            path = self._path(f"{PROBES}/conditional")
             try:
-                first = self._put_if_none_match(path, b"1")
-                self._conditional = first and not self._put_if_none_match(path, b"2")
+                self._conditional = not (self._put_if_none_match(path, b"") and self._put_if_none_match(path, b""))
             except NotImplementedError:
                 self._conditional = False
-            finally:
-                self.fs.rm_file(path)
         return self._conditional
 
     def _put_if_none_match(self, path: str, data: bytes) -> bool:
@@ -301,6 +303,21 @@ class ResultStore:
             files = self._files
             return self._run("", lambda: files.conditional)
         return True
+
+    def check(self) -> None:
+        """Write a small object and read it back.
+
+        Raises
+        ------
+        StorageError
+            If that does not work.
+        """
+        address, data = f"{PROBES}/{uuid.uuid4().hex}", os.urandom(64)
+        self.put(address, data)
+        if self.get(address) != data:
+            raise StorageError(f"store {self.url}: it does not keep what is written; use another store")
+        with suppress(StorageError):  # who may write need not have the right to delete
+            self.delete([address])
 
     def put(self, address: str, data: bytes) -> None:
         """Write an object, whole or not at all."""
@@ -414,7 +431,8 @@ class ResultStore:
 
     @contextmanager
     def _translated(self, address: str, writes: bool = False) -> Iterator[None]:
-        where = f"store {self.url}" + (f", {address}" if address else "")
+        endpoint = self.options.endpoint_url if isinstance(self._files, S3Files) else ""
+        where = f"store {self.url}" + (f" at {endpoint}" if endpoint else "") + (f", {address}" if address else "")
         try:
             yield
         except FileNotFoundError as error:

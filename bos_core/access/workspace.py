@@ -6,12 +6,12 @@ import os
 import shutil
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlalchemy.engine import Engine
 
 from bos_core.access.results import ResultReader
@@ -101,7 +101,7 @@ class Workspace:
 def check_workspace(settings: Settings) -> list[Finding]:
     """Check that index and store can be used and agree; return everything that is wrong.
 
-    Covers: connection and schema of the index, its clock, writing, reading and deleting in the store, conditional
+    Covers: connection and schema of the index, its clock, writing and reading in the store, conditional
     puts, free space, and files that the index names but the store lacks.
     """
     findings: list[Finding] = []
@@ -110,7 +110,7 @@ def check_workspace(settings: Settings) -> list[Finding]:
     except InputError as error:
         return list(error.findings)
     except BosError as error:
-        return [_broken("index", error), *_check_space(settings)]
+        return [broken("index", error), *_check_space(settings)]
     try:
         findings += _check_clock(workspace)
         findings += _check_store(workspace.store)
@@ -118,14 +118,15 @@ def check_workspace(settings: Settings) -> list[Finding]:
         if not findings:
             findings += _check_files(workspace)
     except BosError as error:
-        findings.append(_broken("store", error))
+        findings.append(broken("store", error))
     finally:
         workspace.engine.dispose()
     return findings
 
 
-def _broken(component: str, error: BosError) -> Finding:
-    problem, _, remedy = str(error).rpartition("; ")
+def broken(component: str, error: BosError) -> Finding:
+    """Return the finding of an error whose message says what, which and the next step."""
+    problem, _, remedy = str(error).removeprefix(f"{component} ").rpartition("; ")
     return Finding(component, (), problem or str(error), remedy if problem else "see the message")
 
 
@@ -140,17 +141,11 @@ def _check_clock(workspace: Workspace) -> list[Finding]:
 
 
 def _check_store(store: ResultStore) -> list[Finding]:
-    address, data = f".probe/{uuid.uuid4().hex}", os.urandom(64)
-    store.put(address, data)
-    same = store.get(address) == data
-    store.delete([address])
-    findings = []
-    if not same or store.exists(address):
-        findings.append(Finding("store", (store.url,), "does not keep what is written", "use another store"))
-    if not store.conditional_put:
-        remedy = "commits stay safe (the index decides); prefer a server that honours If-None-Match"
-        findings.append(Finding("store", (store.url,), "ignores conditional puts", remedy))
-    return findings
+    store.check()
+    if store.conditional_put:
+        return []
+    remedy = "commits stay safe (the index decides); prefer a server that honours If-None-Match"
+    return [Finding("store", (store.url,), "ignores conditional puts", remedy)]
 
 
 def _check_space(settings: Settings) -> list[Finding]:
@@ -190,8 +185,8 @@ def _maker(workspace: Workspace, address: str) -> str:
 
 
 def _secrets(settings: Settings) -> tuple[str, ...]:
-    options = settings.store_options
-    return tuple(item.get_secret_value() for item in (options.key, options.secret, options.token))
+    values = (*dict(settings).values(), *dict(settings.store_options).values())
+    return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
 
 
 _OPEN: dict[tuple[int, str, str, str], Workspace] = {}

@@ -55,7 +55,8 @@ def _postgresql_clock(element: DatabaseClock, compiler: Any, **kw: Any) -> str:
 
 def shown(url: str | URL) -> str:
     """Return the URL with its password hidden."""
-    return make_url(url).render_as_string(hide_password=True)
+    parsed = make_url(url)
+    return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
 
 
 def connect(url: str) -> Engine:

@@ -391,9 +391,10 @@ class Ledger:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         return [LogLine(**{k: v for k, v in row.items() if k != "sequence"}) for row in rows]
 
-    def outbox(self, limit: int = 1000) -> list[OutboxEntry]:
-        """Return entries that the graph has not taken yet."""
-        query = sa.select(OUTBOX).where(OUTBOX.c.drained_s.is_(None)).order_by(OUTBOX.c.sequence).limit(limit)
+    def outbox(self, limit: int = 1000, after: int = 0) -> list[OutboxEntry]:
+        """Return entries that the graph has not taken yet, oldest first, beginning after a sequence number."""
+        waiting = sa.select(OUTBOX).where(OUTBOX.c.drained_s.is_(None), OUTBOX.c.sequence > after)
+        query = waiting.order_by(OUTBOX.c.sequence).limit(limit)
         with reading(self.engine) as connection:
             return [
                 OutboxEntry(row["sequence"], row["kind"], row["key"], row["payload"])

@@ -45,7 +45,11 @@ def _login() -> str:
 
 
 class StoreOptions(BaseModel):
-    """How to reach an S3 store; a local store needs none of it."""
+    """How to reach an S3 store; a local store needs none of it.
+
+    `worker_key` and `worker_secret` are of a user who may write and not delete; the runs of deployments get them,
+    where they are given, in place of `key` and `secret`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,11 +58,21 @@ class StoreOptions(BaseModel):
     key: SecretStr = SecretStr("")
     secret: SecretStr = SecretStr("")
     token: SecretStr = SecretStr("")
+    worker_key: SecretStr = SecretStr("")
+    worker_secret: SecretStr = SecretStr("")
     addressing: Literal["auto", "path", "virtual"] = "auto"
     ca_bundle: str = ""
     connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     attempts_max: Annotated[int, Field(ge=1, le=20)] = 5
+
+    def of_worker(self) -> StoreOptions:
+        """Return the options that a worker gets."""
+        none = SecretStr("")
+        own = {"worker_key": none, "worker_secret": none}
+        if self.worker_key.get_secret_value():
+            own |= {"key": self.worker_key, "secret": self.worker_secret, "token": none}
+        return self.model_copy(update=own)
 
 
 class Settings(BaseSettings):
@@ -134,21 +148,23 @@ class Settings(BaseSettings):
         """The URL or folder of the result store."""
         return self.store_url or str(self.home / "store")
 
+    def identity(self) -> dict[str, str]:
+        """Return the variables that say where home is and who asks; they hold no secret."""
+        return {"BOS_HOME": str(self.home), "BOS_USER": self.user, "BOS_PROJECT": self.project}
+
     def environment(self) -> dict[str, str]:
         """Return the variables that give a child process these settings; they hold the secrets in the clear."""
         options = self.store_options.model_dump(mode="json") | {
-            name: getattr(self.store_options, name).get_secret_value() for name in ("key", "secret", "token")
+            name: value.get_secret_value() for name, value in self.store_options if isinstance(value, SecretStr)
         }
         return {
-            "BOS_HOME": str(self.home),
+            **self.identity(),
             "BOS_DATABASE_URL": self.database,
             "BOS_STORE_URL": self.store,
             "BOS_STORE_OPTIONS": json.dumps(options),
             "BOS_GRAPH_URL": self.graph_url,
             "BOS_GRAPH_USER": self.graph_user,
             "BOS_GRAPH_PASSWORD": self.graph_password.get_secret_value(),
-            "BOS_USER": self.user,
-            "BOS_PROJECT": self.project,
         }
 
     @classmethod

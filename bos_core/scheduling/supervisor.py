@@ -67,21 +67,27 @@ class Child:
         The whole environment of the process.
     log : Path
         Its output is appended here.
+    vital : bool
+        Whether the service ends when this child crashes again and again.
     """
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
     log: Path
+    vital: bool = True
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     crashes: int = 0
     restart_at_s: float | None = None
+    _told_bytes: int = 0
 
     def start(self) -> None:
         """Start the process in a session of its own, so that a Ctrl-C reaches the supervisor only."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
+            if self.process is None:
+                self._told_bytes = output.tell()
             self.process = subprocess.Popen(
                 (*_TETHER, *self.command),
                 env=dict(self.environment),
@@ -107,6 +113,14 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def news(self) -> list[str]:
+        """Return the lines that it has written since it was first started, each once."""
+        with self.log.open("rb") as log:
+            log.seek(self._told_bytes)
+            whole = log.read().rpartition(b"\n")[0]
+        self._told_bytes += len(whole) + bool(whole)
+        return whole.decode(errors="replace").splitlines()
 
     def tail(self) -> str:
         """Return the last lines of its log."""
@@ -145,7 +159,7 @@ class Supervisor:
         Raises
         ------
         ServiceError
-            When a child crashes again and again.
+            When a vital child crashes again and again.
         """
         events: list[str] = []
         for child in self.children:
@@ -164,6 +178,8 @@ class Supervisor:
         assert child.process is not None
         child.crashes = self.backoff.crashes(child.crashes, now - child.started_s)
         delay_s = self.backoff.delay_s(child.crashes)
+        if delay_s is None and not child.vital:
+            delay_s = self.backoff.longest_s
         if delay_s is None:
             raise ServiceError(
                 f"the {child.name} ended {child.crashes} times in a row (exit code {child.process.returncode}); "
