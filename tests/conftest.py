@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Service:
     settings: Settings
     port: int
     log: Path
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
@@ -53,7 +54,7 @@ class Service:
 
     def start(self) -> None:
         with self.log.open("wb") as log:
-            command = self.command("up", "--port", str(self.port))
+            command = self.command("up", "--port", str(self.port), *self.options)
             self.process = subprocess.Popen(command, env=self.environment(), stdout=log, stderr=subprocess.STDOUT)
         end = time.monotonic() + START_S_MAX
         while "Ctrl-C" not in self.output():
@@ -83,6 +84,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def new_service() -> Callable[..., Service]:
+    """Make a service of some settings, not started yet."""
+
+    def make(settings: Settings, *options: str) -> Service:
+        return Service(settings, free_port(), settings.home / "up.log", options)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Real services for integration tests: PostgreSQL and an S3 server, started by infra/services.
+"""Real services for integration tests: PostgreSQL, an S3 server and Neo4j, started by infra/services.
 
 A service that cannot be started fails the tests; nothing is skipped.
 """
@@ -9,7 +9,8 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,27 @@ def services() -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(services: dict[str, Any]) -> Iterator[str]:
-    """URL of a database of this session's own."""
+def new_database(services: dict[str, Any]) -> Callable[[], AbstractContextManager[str]]:
+    """Make a database for the length of a block; gives its URL."""
     server = services["postgresql"]["url"]
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    yield server.rpartition("/")[0] + f"/{name}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    @contextmanager
+    def make() -> Iterator[str]:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        yield server.rpartition("/")[0] + f"/{name}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """URL of a database of this session's own."""
+    with new_database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +108,14 @@ def ledger(engine: Engine) -> Ledger:
 
 @pytest.fixture(scope="session")
 def s3_options(services: dict[str, Any]) -> StoreOptions:
-    s3 = services["s3"]
-    return StoreOptions(endpoint_url=s3["endpoint_url"], key=s3["key"], secret=s3["secret"], attempts_max=2)
+    s3 = {name: value for name, value in services["s3"].items() if name in StoreOptions.model_fields}
+    return StoreOptions(**s3, attempts_max=2)
+
+
+@pytest.fixture(scope="session")
+def graph_settings(services: dict[str, Any]) -> dict[str, str]:
+    neo4j = services["neo4j"]
+    return {"graph_url": neo4j["url"], "graph_user": neo4j["user"], "graph_password": neo4j["password"]}
 
 
 @pytest.fixture

@@ -171,15 +171,21 @@ def test_resuming_a_finished_run_computes_nothing(bos: Bos, week: Run) -> None:
     assert {task.id: task.attempt for task in ledger.tasks(week.trace_id)} == before
 
 
-def test_postgresql_and_s3_hold_the_same_results(
-    bos: Bos, tmp_path: Path, postgresql_url: str, s3_url: str, s3_options: StoreOptions
+def test_the_full_profile_holds_the_same_results(
+    bos: Bos,
+    tmp_path: Path,
+    postgresql_url: str,
+    s3_url: str,
+    s3_options: StoreOptions,
+    graph_settings: dict[str, str],
 ) -> None:
-    """One URL each changes the index and the store, and nothing else."""
+    """PostgreSQL, S3 and Neo4j in place of files: the settings say so, and nothing else changes."""
     other = connect(
         home=tmp_path / "home",
         database_url=postgresql_url,
         store_url=s3_url,
         store_options=s3_options,
+        **graph_settings,
         user="planner",
         project="tests",
     )
@@ -189,8 +195,20 @@ def test_postgresql_and_s3_hold_the_same_results(
     local, remote = (_digests(run) for run in runs)
     assert remote == local
     assert {step for step, _, _ in local} == set(STEP_ORDER)
-    assert not (tmp_path / "home" / "store").exists()
-    assert not (tmp_path / "home" / "index.sqlite").exists()
+    assert _neighbours(other) == _neighbours(bos)
+    assert not [f for f in (tmp_path / "home").iterdir() if f.name in {"store", "index.sqlite", "graph.lbug"}]
+
+
+def _neighbours(bos: Bos) -> list[dict[str, object]]:
+    """Ask the graph, not the tables in its place."""
+    with bos.ontology("rts") as grid:
+        answer = grid.near(grid.element("101", "bus"), "line", hops=2).select("rating_mva").run()
+    engine = "neo4j" if bos.workspace.settings.graph_url else "ladybug"
+    assert {step.source for step in answer.plan.steps} == {
+        engine,
+        "sqlite" if engine == "ladybug" else "postgresql",
+    }
+    return answer.table.to_pylist()
 
 
 def _digests(run: Run) -> dict[tuple[str, str, str], str]:

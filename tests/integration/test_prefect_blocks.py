@@ -16,7 +16,15 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
-from blocks import BLOCK_NAME, ContainerHost, GraphIndex, RelationalIndex, ResultStoreBlock, settings_from_blocks
+from blocks import (
+    BLOCK_NAME,
+    ContainerHost,
+    GraphIndex,
+    RelationalIndex,
+    ResultStoreBlock,
+    save_blocks,
+    settings_from_blocks,
+)
 from bos_core.objects.errors import BosError, OptionError, ServiceError, StorageError
 from bos_core.objects.settings import Settings
 
@@ -150,23 +158,26 @@ def test_a_server_that_does_not_speak_bolt_is_refused() -> None:
         thread.join()
 
 
-def test_a_bolt_server_is_accepted() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                assert connection.recv(20)[:4] == bytes.fromhex("6060b017")
-                connection.sendall(bytes.fromhex("00000405"))
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        block = GraphIndex(url=f"bolt://127.0.0.1:{listener.getsockname()[1]}", password=SecretStr(PASSWORD))
-        block.save("graph")
-        thread.join()
+def test_a_neo4j_that_lets_us_in_is_accepted(graph_settings: dict[str, str]) -> None:
+    url, user = graph_settings["graph_url"], graph_settings["graph_user"]
+    with pytest.raises(StorageError, match="user or password is refused") as caught:
+        GraphIndex(url=url, user=user, password=SecretStr(PASSWORD)).save("graph")
+    assert PASSWORD not in str(caught.value)
+    block = GraphIndex.from_settings(Settings.load(**graph_settings))
+    block.save("graph")
     loaded = GraphIndex.load("graph")
-    assert loaded.password.get_secret_value() == PASSWORD
-    assert PASSWORD not in repr(loaded)
+    assert loaded.settings(Settings()).graph_password == SecretStr(graph_settings["graph_password"])
+    assert graph_settings["graph_password"] not in repr(loaded)
+
+
+def test_a_graph_that_is_embedded_again_leaves_no_block(
+    service: Any, graph_settings: dict[str, str], tmp_path: Path
+) -> None:
+    server = Settings.load(home=tmp_path, **graph_settings)
+    save_blocks(server, "moved")
+    assert settings_from_blocks("moved", Settings(home=tmp_path)).graph_url == server.graph_url
+    save_blocks(Settings(home=tmp_path), "moved")
+    assert settings_from_blocks("moved", server).graph_url == ""
 
 
 def test_saving_from_async_code_checks_too(closed_port: int) -> None:

@@ -20,13 +20,50 @@ from bos_core.access.results import ResultReader
 from bos_core.access.store import ResultStore
 from bos_core.access.workspace import Workspace, check_workspace
 from bos_core.index.ledger import AlreadyDone, Ledger
-from bos_core.objects.errors import StorageError
+from bos_core.objects.errors import FencedError, StorageError
 from bos_core.objects.settings import Settings, StoreOptions
 
 
 def test_the_server_honours_conditional_puts(store: ResultStore) -> None:
     assert store.conditional_put
-    assert store.walk(".probe") == []
+    assert ResultStore(store.url, store.options).conditional_put  # the object of the first question is there now
+
+
+def test_a_worker_commits_and_deletes_nothing(
+    s3_url: str, s3_options: StoreOptions, store: ResultStore, ledger: Ledger
+) -> None:
+    of_worker = ResultStore(s3_url, s3_options.of_worker())
+    of_worker.check()
+    assert of_worker.conditional_put
+    context, (task,) = prepared(ledger)
+    commit(of_worker, ledger, task, claimed(ledger, task.id), context)
+    assert (
+        ResultReader(of_worker, ledger).table(context.trace_id, task.step, "pairs").equals(tables(task)["pairs"])
+    )
+    of_worker.put_chunk(tables(task)["pairs"])
+    before = store.walk("attempts")
+    for forbidden in (
+        lambda: of_worker.delete([before[0][0]]),
+        lambda: of_worker.put("elsewhere/x", b"1"),
+        lambda: ResultStore(s3_url.rpartition("/")[0], of_worker.options).put("x", b"1"),
+    ):
+        with pytest.raises(StorageError, match="access is refused"):
+            forbidden()
+    assert [address for address, _ in store.walk("attempts")] == [address for address, _ in before]
+    assert not store.exists("elsewhere/x")
+
+
+def test_a_commit_needs_no_conditional_put(store: ResultStore, ledger: Ledger, engine: Engine) -> None:
+    """A server that ignores If-None-Match: the attempt's prefix and the index keep two writers apart."""
+    store._files._conditional = False  # type: ignore[attr-defined]
+    context, (task,) = prepared(ledger)
+    slow = claimed(ledger, task.id, "slow")
+    let_lease_run_out(engine, task.id)
+    quick = claimed(ledger, task.id, "quick")
+    commit(store, ledger, task, quick, context)
+    with pytest.raises(FencedError):
+        commit(store, ledger, task, slow, context)
+    assert {output.attempt for output in ledger.task_outputs(task.id)} == {quick}
 
 
 @pytest.mark.parametrize(

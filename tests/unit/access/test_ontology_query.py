@@ -244,6 +244,22 @@ def test_an_entry_stays_until_both_projections_hold_it(workspace: Workspace, sto
     assert len(Projector(workspace, store).drain().graphs) == 1
 
 
+def test_a_version_whose_files_are_gone_does_not_hold_up_the_others(
+    workspace: Workspace, store: GraphStore, tables: dict[str, pa.Table]
+) -> None:
+    lost = tables["load"].slice(1)
+    edited(workspace, "load", lost)
+    edited(workspace, "load", tables["load"].slice(2))
+    digest = workspace.reader("grid@2").table_digests()["load"]
+    workspace.store.delete([workspace.store.chunk_address(digest)])
+    projector = Projector(workspace, store)
+    for _ in range(2):
+        with pytest.raises(NotFoundError, match="no such object"):
+            projector.drain()
+        assert [entry.key for entry in workspace.ledger.outbox()] == [workspace.scenarios.get("grid@2").id]
+    assert projector.ontology.contents() >= {workspace.reader("grid@3").table_digests()["load"]}
+
+
 class Tampered(MemoryGraph):
     """A graph that answers wrongly as long as it lies; building heals it, or does not."""
 

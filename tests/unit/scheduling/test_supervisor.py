@@ -141,3 +141,29 @@ def test_children_end_when_the_supervising_process_is_killed(tmp_path: Path) -> 
         child = psutil.Process(int(note.read_text()))
         parent.kill()
     assert _wait(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_what_is_not_vital_is_never_given_up(supervisor: Supervisor, tmp_path: Path) -> None:
+    child = _child(tmp_path, "print('no graph'); raise SystemExit(5)")
+    child.vital = False
+    supervisor.start(child)
+    for _ in range(QUICK.crashes_max + 3):
+        assert child.process is not None
+        child.process.wait()
+        assert "ended with exit code 5" in supervisor.watch()[0]
+        assert supervisor.watch() == ["toy started again"]
+
+
+def test_each_line_of_a_child_is_told_once(supervisor: Supervisor, tmp_path: Path) -> None:
+    (tmp_path / "toy.log").write_text("of an earlier service\n")
+    child = _child(
+        tmp_path, "import sys, time; print('one\\ntwo'); print('half', end='', flush=True); time.sleep(100)"
+    )
+    supervisor.start(child)
+    told: list[str] = []
+    assert _wait(lambda: bool(told.extend(child.news())) or len(told) == 2)
+    assert told == ["one", "two"]
+    assert child.news() == []
+    with child.log.open("a") as log:
+        log.write(" a line\n")
+    assert child.news() == ["half a line"]
