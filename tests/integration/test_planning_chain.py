@@ -202,7 +202,7 @@ def test_the_full_profile_holds_the_same_results(
 def _neighbours(bos: Bos) -> list[dict[str, object]]:
     """Ask the graph, not the tables in its place."""
     with bos.ontology("rts") as grid:
-        answer = grid.near(grid.element("101", "bus"), "line", hops=2).select("rating_mva").run()
+        answer = grid.near(grid.element("Abel", "bus"), "line", hops=2).select("i_max_ka").run()
     engine = "neo4j" if bos.workspace.settings.graph_url else "ladybug"
     assert {step.source for step in answer.plan.steps} == {
         engine,
