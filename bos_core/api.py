@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bos_core.access.audit import Losses, losses
+from bos_core.access.openlineage import openlineage_events
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.trace import NEWEST, Trace, trace, trace_file, trace_task
 from bos_core.access.uses import Uses, uses
@@ -34,7 +35,7 @@ from bos_core.index.lineage import Lineage
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.address import ValueAddress, parse_address
-from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError
+from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError, StorageError
 from bos_core.objects.ontology import SERIES, TABLES
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
@@ -336,6 +337,21 @@ class Run:
         """Tell where results of this run come from; see `Bos.trace`."""
         what = "/".join(filter(None, (self.trace_id, step, output)))
         return Bos(self.workspace).trace(what, hour=hour, element=element, column=column, **keys)
+
+    def openlineage(self, path: str | Path) -> int:
+        """Write the run as OpenLineage events, a line of JSON each; return how many.
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be written.
+        """
+        lines = [json.dumps(event) for event in openlineage_events(self.workspace, self.trace_id)]
+        try:
+            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}; choose a file that can be written") from error
+        return len(lines)
 
     def losses(self, step: str = "", output: str = "") -> Losses:
         """Compare the files of the run (of a step, of an output) with the index; say which are lost or changed."""

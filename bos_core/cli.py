@@ -539,11 +539,18 @@ def trace(
     element: Annotated[str | None, typer.Option(help="Name or id of a bus, branch, unit, ...")] = None,
     column: Annotated[str, typer.Option(help="Quantity, e.g. loading or vm_pu.")] = "",
     json_: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    openlineage: Annotated[
+        Path | None, typer.Option(help="Write the events of a whole run to this file, a line of JSON each.")
+    ] = None,
 ) -> None:
     """Show where a value comes from: task, program, process, scenario versions, back to the imported grid."""
     from bos_core import listings_lineage
     from bos_core.api import connect
 
+    if openlineage is not None:
+        count = connect().open("/".join(what or ()) or _newest()).openlineage(openlineage)
+        out.print(f"wrote {count:,} events to {openlineage}", highlight=False)
+        return
     found = connect().trace("/".join(what or ()), hour=hour, element=element, column=column)
     if json_:
         out.print_json(json.dumps(found.as_dict()))

@@ -17,10 +17,12 @@ if TYPE_CHECKING:  # `bos --help` must not pay for them
     import pyarrow as pa
 
     from bos_core.index.ledger import Ledger
+    from bos_core.index.lineage import StepUse
     from bos_core.index.records import TaskRecord, TaskSetRecord
     from bos_core.index.scenarios import VersionRecord
 
 FAILURES_SHOWN = 10
+LOG_LINES_SHOWN = 3
 
 
 def runs(ledger: Ledger, limit: int) -> Table:
@@ -55,26 +57,33 @@ def run(ledger: Ledger, record: TaskSetRecord) -> RenderableType:
     if record.state is not TaskState.SUCCESS:
         head.append(f"go on     bos run --resume {record.trace_id[:8]}")
     tasks = ledger.tasks(record.trace_id)
-    return Group(*head, _by_step(tasks), *_failures(tasks))
+    from bos_core.index.lineage import Lineage
+
+    results = Lineage(ledger.engine).steps([task.id for task in tasks])
+    return Group(*head, _by_step(tasks, results), *_failures(ledger, tasks))
 
 
-def _by_step(tasks: Iterable[TaskRecord]) -> Table:
+def _by_step(tasks: Iterable[TaskRecord], results: Iterable[StepUse]) -> Table:
     states = list(TaskState)
     steps: dict[str, dict[TaskState, int]] = {}
     for task in sorted(tasks, key=lambda t: t.created_s):
         counts = steps.setdefault(task.step, dict.fromkeys(states, 0))
         counts[task.state] += 1
     shown = [s for s in states if any(counts[s] for counts in steps.values())]
-    table = listing("step", "tasks", *(s.value for s in shown))
+    table = listing("step", "tasks", *(s.value for s in shown), "results", "rows")
     for step, counts in steps.items():
-        table.add_row(step, str(sum(counts.values())), *(str(counts[s] or "") for s in shown))
+        made = [use for use in results if use.step == step]
+        totals = (f"{sum(u.outputs for u in made):,}", f"{sum(u.rows for u in made):,}")
+        table.add_row(step, str(sum(counts.values())), *(str(counts[s] or "") for s in shown), *totals)
     return table
 
 
-def _failures(tasks: Iterable[TaskRecord]) -> Iterator[str]:
+def _failures(ledger: Ledger, tasks: Iterable[TaskRecord]) -> Iterator[str]:
     failed = [task for task in tasks if task.state is TaskState.FAILED]
     for task in failed[:FAILURES_SHOWN]:
         yield f"[red]{task.step} {escape(task.chunk)}[/], attempt {task.attempt}: {escape(task.message)}"
+        for line in ledger.logs(task.task_set, task.id)[-LOG_LINES_SHOWN:]:
+            yield f"  [dim]{escape(line.message.splitlines()[0] if line.message else '')}[/]"
     if len(failed) > FAILURES_SHOWN:
         yield f"{len(failed) - FAILURES_SHOWN} more failed tasks are not shown"
 

@@ -14,6 +14,7 @@ from bos_core.access.trace import Change, Trace, TracedRows, TracedTask, TracedV
 from bos_core.access.uses import Uses
 from bos_core.listings import listing, moment, pairs
 
+TASKS_IN_FULL = 2
 TASKS_SHOWN = 20
 CHANGES_SHOWN = 4
 NEEDS_SHOWN = 3
@@ -26,9 +27,9 @@ def trace(found: Trace) -> Iterator[RenderableType]:
         yield from _rows(rows)
     for note in found.notes:
         yield f"[yellow]note:[/] {escape(note)}"
-    if len(found.tasks) == 1:
-        yield _task(found.tasks[0])
-    elif found.tasks:
+    if len(found.tasks) <= TASKS_IN_FULL:
+        yield from (_task(task) for task in found.tasks)
+    else:
         yield _tasks(found.tasks)
     if found.run is not None:
         run = found.run
@@ -86,10 +87,10 @@ def _task(task: TracedTask) -> Table:
 
 
 def _tasks(tasks: Sequence[TracedTask]) -> Table:
-    shown = listing("step", "part", "try", "state", "program", "digest", "reads")
+    shown = listing("step", "part", "state", "program", "digest")
     for task in tasks[:TASKS_SHOWN]:
-        cells = (task.step, task.chunk, str(task.attempt), task.state, task.program, task.program_digest[:8])
-        shown.add_row(*(escape(cell) for cell in cells), escape(task.scenario_version))
+        cells = (task.step, task.chunk, task.state, task.program, task.program_digest[:8])
+        shown.add_row(*(escape(cell) for cell in cells))
     if len(tasks) > TASKS_SHOWN:
         shown.caption = f"{len(tasks) - TASKS_SHOWN} more tasks; --hour shows those of one hour"
     return shown

@@ -28,6 +28,10 @@ from bos_core.objects.errors import Finding, NotFoundError, OptionError
 from bos_core.objects.ontology import SERIES, TABLES
 
 ROWS_SHOWN = 10
+PARTS_NAMED = 5
+PART = "part"
+"""Key that names one task of a step by its part of the work: several may hold the same hour, in a look-ahead."""
+
 NEWEST = ("", "last")
 _SERIES_VALUE = "value"
 
@@ -217,8 +221,8 @@ def trace(workspace: Workspace, address: ValueAddress) -> Trace:
         raise NotFoundError("there is no run yet; start one with `bos demo` or `bos run`")
     record = sets[0] if sets else workspace.ledger.task_set(address.root)
     named = replace(address, root=record.trace_id[:8])
-    tasks = _tasks(workspace, record.trace_id, address.part, hour)
-    if named.keys.keys() - {"hour"} or named.output or named.column:
+    tasks = _tasks(workspace, record.trace_id, named)
+    if named.keys.keys() - {"hour", PART} or named.output or named.column:
         found = _found_in_outputs(workspace, named, tasks)
         tasks = [task for task in tasks if task.id in {rows.task_id for rows in found}]
         told = _of_tasks(workspace, str(named), found, tasks, hour)
@@ -289,11 +293,19 @@ def _hour(address: ValueAddress) -> int | None:
     return int(text)
 
 
-def _tasks(workspace: Workspace, trace_id: str, step: str, hour: int | None) -> list[TaskRecord]:
+def _tasks(workspace: Workspace, trace_id: str, address: ValueAddress) -> list[TaskRecord]:
+    """Return the tasks of a step, or all, that work on the hour; the one part where an address names it."""
+    step, hour = address.part, _hour(address)
     found = workspace.ledger.tasks(trace_id, step or None)
     if not found:
         known = ", ".join(report.step for report in workspace.ledger.report(trace_id)) or "none yet"
         raise NotFoundError(f"run {trace_id[:8]} has no step {step!r}; it has: {known}")
+    if PART in address.keys:
+        named = [task for task in found if task.chunk == address.keys[PART]]
+        if not named:
+            known = "; ".join(task.chunk for task in found[:PARTS_NAMED])
+            raise NotFoundError(f"step {step} has no part {address.keys[PART]!r}; it has: {known}")
+        return named
     covering = [task for task in found if covers(task, hour)]
     if not covering:
         starts = [int(task.parameters["start"]) for task in found if "start" in task.parameters]
@@ -331,6 +343,8 @@ def _found_in_outputs(
     for output in named:
         record = records[output.task_id]
         place = replace(address, parts=(record.step, output.name))
+        if [other.name for other in named].count(output.name) > 1:
+            place = place.with_keys(part=record.chunk)
         rows = _rows_of(workspace, place, output, _names(workspace, record))
         if rows.total or rows.bad_files:
             found.append(rows)
@@ -365,7 +379,7 @@ def _is_meant(output: Output, address: ValueAddress) -> bool:
     if address.column and address.column not in columns | {quantity}:
         return False
     owner = owner_column(columns)
-    return all(owner if key == ELEMENT else key in columns for key in address.keys)
+    return all(owner if key == ELEMENT else key in columns for key in address.keys.keys() - {PART})
 
 
 def _rows_of(
@@ -386,7 +400,7 @@ def _rows_of(
 def _traced_rows(
     address: ValueAddress, table: pa.Table, names: ElementNames, files: tuple[TracedFile, ...], task_id: str
 ) -> TracedRows:
-    table = matching(table, address.keys, names)
+    table = matching(table, {key: text for key, text in address.keys.items() if key != PART}, names)
     columns = value_columns(table.column_names)
     if address.column and address.column in columns:
         columns = [address.column]
@@ -404,6 +418,7 @@ def _traced_rows(
     units = {name: (table.schema.field(name).metadata or {}).get(b"unit", b"").decode() for name in columns}
     if table.num_rows == 1:
         keys = {name: str(value) for name, value in rows[0].items() if name not in columns and value is not None}
+        keys |= {key: text for key, text in address.keys.items() if key == PART}
         address = replace(address, keys=keys, column=columns[0] if len(columns) == 1 else address.column)
     return TracedRows(str(address), units, tuple(rows), table.num_rows, files, task_id)
 
@@ -513,13 +528,20 @@ def _committed(
         for output in workspace.ledger.task_outputs(task.id)
         if output.name == name or output.name.endswith(f".{name}")
     ]
-    for task, output in sorted(outputs, key=lambda pair: -len(pair[1].name)):  # a repaired day comes first
+    for task, output in sorted(outputs, key=_precedence):
         element = {ELEMENT: str(found.rows[0][ELEMENT])} if found.total == 1 and ELEMENT in found.rows[0] else {}
         address = ValueAddress(task.task_set[:8], (task.step, output.name), {**hours, **element})
         rows = _rows_of(workspace, address, output, _names(workspace, task))
         if rows.total and (rows.total > 1 or not element or _equal(rows, found)):
             return rows
     return None
+
+
+def _precedence(pair: tuple[TaskRecord, Output]) -> tuple[int, int]:
+    """Sort key: a repaired day comes before a day, a day before the month around it."""
+    task, output = pair
+    low, high = (int(task.parameters.get(edge, 0)) for edge in ("start", "stop"))
+    return -len(output.name), high - low
 
 
 def _same_in(workspace: Workspace, version: VersionRecord, name: str, hour: int | None, found: TracedRows) -> bool:

@@ -109,7 +109,7 @@ def matching(table: pa.Table, keys: Mapping[str, str], names: ElementNames) -> p
     NotFoundError
         When no element has the name.
     """
-    for key, text in keys.items():
+    for key, text in sorted(keys.items(), key=lambda item: item[0] != "hour"):  # the cheapest first
         column = owner_column(table.column_names) if key == ELEMENT else key
         if column not in table.column_names:
             known = ", ".join(name for name in table.column_names if name in _KEYS) or "none"

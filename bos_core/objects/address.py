@@ -30,7 +30,7 @@ class ValueAddress:
         Step and output of a run; table or series of a version.
     keys : mapping of str to str
         Rows: column to what it must be; ``hour`` as a number, elements by name or id. ``element`` stands for the
-        column that says whose row it is.
+        column that says whose row it is, ``part`` for the part of the work that the row's task does.
     column : str
     """
 

@@ -22,7 +22,7 @@ from bos_core.report.collection_annual import annual
 from bos_core.report.collection_power_flow import power_flow, power_flow_network, power_flow_outcome
 from bos_core.report.collection_schedule import network, schedule
 from bos_core.report.collection_security import adjustment, contingencies, security
-from bos_core.report.collection_tasks import STAGES, elapsed_s, programs, provenance, table6_rows
+from bos_core.report.collection_tasks import STAGES, elapsed_s, programs, provenance, table6_rows, unfinished
 from bos_core.report.collection_violations import remaining
 from bos_core.report.data import Adjustment, Head, KeyFigures, ReportData, Schedule, Security, Table6Row
 from bos_core.report.pair_survey import survey_pairs
@@ -39,7 +39,7 @@ def collect(workspace: Workspace, trace_id: str) -> ReportData:
     Raises
     ------
     NotFoundError
-        If there is no such run, or it has not made a scenario version yet.
+        If there is no such run, or none of its tasks has begun.
     """
     sources = RunSources(workspace, trace_id)
     if sources.record.business == "power-flow":
@@ -62,6 +62,7 @@ def collect(workspace: Workspace, trace_id: str) -> ReportData:
         equivalence=sources.table("equivalence", "errors"),
         annual=annual(sources),
         provenance=provenance(sources),
+        unfinished=unfinished(sources),
     )
 
 
@@ -70,6 +71,8 @@ def _power_flow_report(sources: RunSources) -> ReportData:
     table6 = tuple(table6_rows(sources.workspace, sources.trace))
     memory = [row.memory_gib for row in table6 if row.memory_gib is not None]
     outcome, warnings = power_flow_outcome(sources, flow)
+    if failed := _failed(sources):
+        warnings = (f"{failed} tasks failed; Provenance says why.", *warnings)
     hours = "snapshot" if flow.schedule == "snapshot" else f"{flow.outcome.size} hours"
     return ReportData(
         head=Head(
@@ -97,6 +100,7 @@ def _power_flow_report(sources: RunSources) -> ReportData:
         network=power_flow_network(sources),
         power_flow=flow,
         provenance=provenance(sources),
+        unfinished=unfinished(sources),
     )
 
 
@@ -133,7 +137,7 @@ def _head(sources: RunSources, left: pa.Table | None) -> Head:
         outcome=_outcome(sources, left),
         trace_id=sources.trace,
         scenario=sources.record.scenario,
-        scenario_version=sources.versions[-1].label,
+        scenario_version=sources.version.label,
         created=dt.datetime.now().strftime("%Y-%m-%d %H:%M"),
         start=sources.year.iso(sources.start),
         hours=sources.hours,
@@ -146,10 +150,11 @@ def _head(sources: RunSources, left: pa.Table | None) -> Head:
 
 
 def _outcome(sources: RunSources, left: pa.Table | None) -> str:
-    steps = sources.workspace.ledger.report(sources.trace)
-    failed = sum(step.states[TaskState.FAILED] for step in steps)
+    failed = _failed(sources)
     if failed:
         return f"{failed} tasks failed; the run is not complete."
+    if not sources.versions:
+        return "No step has ended yet."
     if left is None:
         last = sources.versions[-1].step
         return f"The run ends after {STAGES.get(last, last).lower()}."
@@ -159,6 +164,11 @@ def _outcome(sources: RunSources, left: pa.Table | None) -> str:
     adjusted = any(version.step == "state_adjustment" for version in sources.versions)
     when = "still have violations after adjustment" if adjusted else "have violations and are not adjusted"
     return f"{hours} of {sources.hours} hours {when}; each is listed below."
+
+
+def _failed(sources: RunSources) -> int:
+    steps = sources.workspace.ledger.report(sources.trace)
+    return sum(step.states[TaskState.FAILED] for step in steps)
 
 
 def _warnings(sources: RunSources) -> list[str]:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from bos_core.access.workspace import Workspace
 from bos_core.index.records import StepReport
 from bos_core.objects.task import TaskState
-from bos_core.report.data import Program, Provenance, Table6Row
+from bos_core.report.data import Program, Provenance, Table6Row, Unfinished
 from bos_core.report.run_sources import RunSources
+
+LOG_LINES_SHOWN = 5
 
 STAGES: Mapping[str, str] = {
     "system_model": "System model",
@@ -78,6 +80,26 @@ def provenance(sources: RunSources) -> tuple[Provenance, ...]:
             )
         )
     return tuple(rows)
+
+
+def unfinished(sources: RunSources) -> tuple[Unfinished, ...]:
+    """Return the tasks without a result, failed ones first, with the end of their logs."""
+    ledger = sources.workspace.ledger
+    states = [state for state in TaskState if state is not TaskState.SUCCESS]
+    tasks = ledger.tasks(sources.trace, states=states)
+    order = list(STAGES)
+    tasks.sort(key=lambda t: (t.state is not TaskState.FAILED, order.index(t.step), t.chunk))
+    return tuple(
+        Unfinished(
+            step=STAGES[task.step],
+            part=task.chunk,
+            state=task.state.value,
+            attempts=task.attempt,
+            message=task.message,
+            log="\n".join(line.message for line in ledger.logs(sources.trace, task.id)[-LOG_LINES_SHOWN:]),
+        )
+        for task in tasks
+    )
 
 
 def elapsed_s(sources: RunSources) -> float | None:

@@ -497,6 +497,26 @@ class Provenance:
     scenario_out: str
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A task without a result: what is known of it.
+
+    Attributes
+    ----------
+    step, part, state : str
+    attempts : int
+    message, log : str
+        Why it failed; the last lines of its log.
+    """
+
+    step: str
+    part: str
+    state: str
+    attempts: int
+    message: str
+    log: str
+
+
 @dataclass(frozen=True, eq=False)
 class ReportData:
     """Everything a report shows.
@@ -519,6 +539,8 @@ class ReportData:
     annual: AnnualStates | None = None
     power_flow: PowerFlow | None = None
     provenance: tuple[Provenance, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
+    """Tasks without a result, failed ones first."""
 
 
 _SCHEDULE_AXES: Mapping[str, tuple[str, ...]] = {

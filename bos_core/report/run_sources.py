@@ -41,7 +41,7 @@ class RunSources:
     Raises
     ------
     NotFoundError
-        If there is no such run, or it has neither made a scenario version nor committed results.
+        If there is no such run, or none of its tasks has begun.
     """
 
     def __init__(self, workspace: Workspace, trace_id: str) -> None:
@@ -49,7 +49,7 @@ class RunSources:
         self.record: TaskSetRecord = workspace.ledger.task_set(trace_id)
         self.trace = self.record.trace_id
         made = workspace.scenarios.versions(trace_id=self.trace)
-        if not made and not workspace.ledger.outputs(self.trace, "power_flow"):
+        if not made and not any(task.attempt for task in workspace.ledger.tasks(self.trace)):
             raise NotFoundError(f"run {self.trace} has no results yet; see `bos ps` and `bos logs`")
         self.versions: list[VersionRecord] = sorted(made, key=lambda version: version.number)
         read = str(self.record.parameters.get("scenario_version", ""))

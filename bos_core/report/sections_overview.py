@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bos_core.grid.model import BoolArray, FloatArray
 from bos_core.report.blocks import Block, Figure, Paragraph, Section, Spec, TableBlock, View, missing
 from bos_core.report.charts import axis
-from bos_core.report.data import KeyFigures, Network, ReportData
+from bos_core.report.data import KeyFigures, Network, ReportData, Unfinished
 from bos_core.report.layout import Layout, place
 from bos_core.report.palette import LOADING_CLASS, VOLTAGE_LEVEL
 from bos_core.report.tables import TABLE6_NOTE, Cells, duration, number, table6_cells
+
+UNFINISHED_SHOWN = 50
 
 
 def key_figures(figures: KeyFigures) -> list[tuple[str, str, str]]:
@@ -226,6 +230,16 @@ def _map_layout(layout: Layout) -> Spec:
     }
 
 
+def _unfinished(tasks: Sequence[Unfinished]) -> TableBlock:
+    shown = tasks[:UNFINISHED_SHOWN]
+    rows = tuple((t.step, t.part, t.state, t.message, t.log, number(t.attempts)) for t in shown)
+    header = ("Step", "Part", "State", "Message", "End of its log", "Attempts")
+    more = len(tasks) - len(shown)
+    note = "The results of all other tasks are in this report and stay when the run is resumed."
+    note += f" {number(more)} more are not shown." if more else ""
+    return TableBlock("Tasks without a result", Cells(header, rows), 5, note)
+
+
 def provenance_section(data: ReportData) -> Section:
     """Where every number comes from: tasks, programs, scenario versions."""
     blocks: list[Block] = []
@@ -245,6 +259,8 @@ def provenance_section(data: ReportData) -> Section:
     if data.programs:
         rows = tuple((p.step, p.slot, p.name, p.version, p.digest) for p in data.programs)
         blocks.append(TableBlock("Programs", Cells(("Step", "Slot", "Program", "Version", "Digest"), rows), 5))
+    if data.unfinished:
+        blocks.append(_unfinished(data.unfinished))
     if not blocks:
         blocks.append(missing("Provenance"))
     trace = f"Trace id {data.head.trace_id}" + (f", run {data.head.run_id}" if data.head.run_id else "") + "."
