@@ -7,64 +7,24 @@ missing or cannot be reached, the files of the version answer in its place, and 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bos_core.access.outage_query import CutOffQuery, OutageQuery
 from bos_core.access.projection import Projector, opened_graph, tables_as_graph
+from bos_core.access.question import Answer, Plan, PlanStep, Steps, carry_out, check_kind
 from bos_core.access.workspace import Workspace
 from bos_core.index.graph import LEVELS, Element, Graph, GraphStore, topology_digest
 from bos_core.index.ontology_index import OntologyIndex
-from bos_core.index.ontology_tables import STATIC
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, StorageError, raise_if_any
-from bos_core.objects.ontology import DataType
 
-KINDS = tuple(
-    name for name, schema in STATIC.items() if name in LEVELS or schema.data_type is DataType.E_SM
-)  # fmt: skip
-"""Kinds of element that the graph has nodes of."""
 _HOPS_MAX = 1000
 _SIMILAR_NAMED = 5
-
-
-@dataclass(frozen=True)
-class PlanStep:
-    """One step of a question: who answers, what is done, and, once it was done, what came of it."""
-
-    source: str
-    action: str
-    found: int | None = None
-    seconds: float | None = None
-
-    def __str__(self) -> str:
-        done = "" if self.found is None else f": {self.found:,} found"
-        took = "" if self.seconds is None else f" in {1e3 * self.seconds:.1f} ms"
-        return f"{self.source}: {self.action}{done}{took}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps of a question, and why a projection does not answer where it could."""
-
-    steps: tuple[PlanStep, ...]
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"{number}  {step}" for number, step in enumerate(self.steps, 1)]
-        return "\n".join([*lines, *(f"   {note}" for note in self.notes)])
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """The rows that answer a question, and the plan as it was carried out."""
-
-    table: pa.Table
-    plan: Plan
 
 
 class Ontology:
@@ -137,6 +97,14 @@ class Ontology:
         """
         return Query(self, element, kind, hops, tuple(device.uuid for device in without))
 
+    def outage(self, *lost: Element) -> OutageQuery:
+        """Ask for the islands that are left when elements are lost, and for what loses its supply, by kind."""
+        return OutageQuery(self, lost)
+
+    def cut_off(self, *lost: Element, kind: str) -> CutOffQuery:
+        """Ask for the elements of a kind that lose their supply when others are lost."""
+        return CutOffQuery(self, lost, kind)
+
     def containers(self, element: Element) -> list[Element]:
         """Return station, region and system of an element."""
         return self.graph.containers([element.uuid])
@@ -150,13 +118,15 @@ class Ontology:
         """Return who holds the rows of a kind: the database, or the version's files where it lacks them."""
         return self.rows.engine.dialect.name if self._digests.get(kind) in self._stored else "files"
 
-    def attributes(self, kind: str, uuids: Sequence[str], columns: Sequence[str]) -> pa.Table:
-        """Return rows of a table with these columns after the id."""
+    def attributes(self, kind: str, uuids: Sequence[str] | None, columns: Sequence[str]) -> pa.Table:
+        """Return rows of a table with these columns after the id; all rows where no uuids are given."""
         wanted = ["id", *(c for c in columns if c != "id")]
         digest = self._digests.get(kind)
         if digest is not None and digest in self._stored:
             return self.rows.rows(kind, digest, uuids, wanted)
         table = self.reader.table(kind).select(wanted)
+        if uuids is None:
+            return table
         return table.filter(pc.is_in(table["id"], pa.array(sorted(set(uuids)), pa.string())))
 
 
@@ -189,16 +159,7 @@ class Query:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        findings = []
-        if self.kind not in KINDS:
-            remedy = f"use one of {', '.join(KINDS)}"
-            findings.append(Finding("option", (self.kind,), "is no kind of element", remedy, "kind"))
-        else:
-            of_kind = {c.name for c in STATIC[self.kind].columns}
-            unknown = tuple(c for c in self.columns if c not in of_kind)
-            if unknown:
-                remedy = f"table {self.kind} has {', '.join(sorted(of_kind))}"
-                findings.append(Finding("option", unknown, "are no columns of the table", remedy, "columns"))
+        findings = check_kind(self.kind, self.columns)
         if self.hops is not None and not 0 <= self.hops <= _HOPS_MAX:
             findings.append(
                 Finding("option", (str(self.hops),), "is no number of hops", f"0 to {_HOPS_MAX}", "hops")
@@ -221,14 +182,11 @@ class Query:
         Answer
             Rows of id, name, hops (where asked by hops) and the columns selected, nearest first, then by name.
         """
-        steps, found = [], _Found()
-        for step, work in self._steps():
-            begin = time.perf_counter()
-            count = work(found)
-            steps.append(replace(step, found=count, seconds=time.perf_counter() - begin))
-        return Answer(self._table(found), Plan(tuple(steps), self.ontology.notes))
+        found = _Found()
+        steps = carry_out(self._steps(), found)
+        return Answer(self._table(found), Plan(steps, self.ontology.notes))
 
-    def _steps(self) -> list[tuple[PlanStep, Callable[[_Found], int]]]:
+    def _steps(self) -> Steps[_Found]:
         graph, start = self.ontology.graph, f"{self.start.kind} {self.start.name}"
         engine, kind = graph.store.engine, self.kind
         if self.hops is None:

@@ -210,7 +210,7 @@ class Projector:
         wanted = {row["uuid"]: Element(**row) for row in expected.elements.to_pylist()}
         found = {element.uuid: element for element in graph.all()}
         shared = wanted.keys() & found.keys()
-        rows = {(r["device"], r["terminal"], r["bus"]) for r in graph.terminals(found)}
+        rows = {(r["device"], r["terminal"], r["bus"]) for r in graph.connections()}
         terminals = {tuple(r.values()) for r in expected.connects.to_pylist()}
         inside = {(r["parent"], r["child"]) for r in expected.contains.to_pylist()}
         contained = {(r["parent"], r["child"]) for r in graph.containment()}

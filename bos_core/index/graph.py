@@ -107,6 +107,10 @@ class Statement(Enum):
     TERMINALS = (
         f"{BY_KEY}-[c:CONNECTS]->(b:Element) RETURN a.uuid AS device, c.terminal AS terminal, b.uuid AS bus"
     )
+    CONNECTIONS = (
+        "MATCH (a:Element)-[c:CONNECTS]->(b:Element) WHERE a.topology = $topology "
+        "RETURN a.uuid AS device, c.terminal AS terminal, b.uuid AS bus"
+    )
     DEVICES = f"{BY_KEY}<-[c:CONNECTS]-(b:Element) RETURN b.uuid AS device, c.terminal AS terminal, a.uuid AS bus"
 
 
@@ -175,6 +179,10 @@ class Graph:
     def containment(self) -> list[dict[str, Any]]:
         """Return parent and child of everything that is contained in something."""
         return self.store.ask(Statement.CONTAINMENT, topology=self.digest)
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Return device, terminal and bus of every terminal of all devices."""
+        return self.store.ask(Statement.CONNECTIONS, topology=self.digest)
 
     def terminals(self, devices: Iterable[str]) -> list[dict[str, Any]]:
         """Return device, terminal and bus of every terminal of these devices."""

@@ -85,6 +85,7 @@ def _named(graph: _Adjacency, wanted: _Row) -> Iterator[_Row]:
 _OF_ALL: dict[Statement, Callable[[_Adjacency, _Row], Any]] = {
     Statement.ALL: lambda graph, _: graph.rows(list(graph.elements)),
     Statement.NAMED: _named,
+    Statement.CONNECTIONS: lambda graph, _: (row for rows in graph.terminals.values() for row in rows),
     Statement.CONTAINMENT: lambda graph, _: (
         {"parent": parent, "child": child} for parent, children in graph.children.items() for child in children
     ),

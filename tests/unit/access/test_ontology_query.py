@@ -276,7 +276,7 @@ class Tampered(MemoryGraph):
             return rows
         if statement is Statement.ALL:
             return [{**rows[1], "name": "other"}, *rows[2:], {"uuid": "ghost", "kind": "bus", "name": "ghost"}]
-        return rows[1:] if statement in (Statement.CONTAINMENT, Statement.TERMINALS) else rows
+        return rows[1:] if statement in (Statement.CONTAINMENT, Statement.CONNECTIONS) else rows
 
 
 def test_drift_is_found_and_mended(workspace: Workspace) -> None:

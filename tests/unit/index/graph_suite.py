@@ -145,6 +145,12 @@ def test_terminals_agree_with_the_table(built: Any, count: int) -> None:
     assert graph.devices(asked) == [row for row in rows if row["bus"] in asked]
 
 
+def test_all_connections_are_those_of_the_table(built: Any) -> None:
+    made, graph = built
+    found = sorted((row["device"], row["terminal"], row["bus"]) for row in graph.connections())
+    assert found == sorted((row["device"], row["terminal"], row["bus"]) for row in made.connects.to_pylist())
+
+
 @pytest.mark.parametrize("hops", [0, 1, 3, 60])
 @pytest.mark.parametrize("without", [set(), {"l1", "l2", "t0"}], ids=["whole", "outage"])
 def test_walks_agree_with_breadth_first_search(built: Any, hops: int, without: set[str]) -> None:
