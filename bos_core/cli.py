@@ -446,25 +446,62 @@ def elements(
     kind: Annotated[str, typer.Argument(help="What to list: bus, line, transformer, unit, load, station, ...")],
     near: Annotated[str, typer.Option(help="Only near this element: uuid or name.")] = "",
     within: Annotated[str, typer.Option(help="Only within this station, region or system: uuid or name.")] = "",
+    cut_off_by: Annotated[
+        list[str] | None,
+        typer.Option(help="Only what loses its supply when this element is lost; may be repeated."),
+    ] = None,
     start_kind: Annotated[str, typer.Option(help="Kind of the element named, where its name is not enough.")] = "",
     hops: Annotated[int, typer.Option(help="How far, in devices crossed from bus to bus.", min=0)] = 3,
     columns: Annotated[str, typer.Option(help="Further columns of the kind's table, by comma.")] = "",
     rows: Annotated[int, typer.Option(help="How many to show.", min=1)] = 50,
 ) -> None:
-    """List elements near or within another one: the graph says which, the tables say what they are."""
+    """List elements near, within or cut off by others: the graph says which, the tables say what they are."""
     from bos_core.api import connect
 
-    if bool(near) == bool(within):
-        problem, remedy = "are both given" if near else "are both missing", "give one of --near and --within"
-        raise OptionError((Finding("option", ("--near", "--within"), problem, remedy),))
+    options = {"--near": near, "--within": within, "--cut-off-by": cut_off_by}
+    given = [name for name, value in options.items() if value]
+    if len(given) != 1:
+        problem = "are given together" if given else "are all missing"
+        finding = Finding("option", tuple(given or options), problem, f"give one of {', '.join(options)}")
+        raise OptionError((finding,))
     with out.status("asking the graph ...") as status, connect().ontology(scenario) as grid:
-        start = grid.element(near or within, start_kind)
-        question = grid.near(start, kind, hops) if near else grid.within(start, kind)
+        named = [grid.element(name, start_kind) for name in cut_off_by or [near or within]]
+        question: Any
+        if near:
+            question = grid.near(named[0], kind, hops)
+        else:
+            question = grid.within(named[0], kind) if within else grid.cut_off(*named, kind=kind)
         answer = question.select(*filter(None, (name.strip() for name in columns.split(",")))).run()
         status.stop()
     out.print(listings.elements(answer.table.slice(0, rows)))
     if answer.table.num_rows > rows:
         out.print(f"{answer.table.num_rows - rows:,} more; --rows shows more of them")
+    out.print(f"[dim]{_escaped(str(answer.plan))}[/]", highlight=False)
+
+
+@app.command()
+def outage(
+    scenario: Annotated[str, typer.Argument(help="Scenario version.")],
+    lost: Annotated[
+        list[str], typer.Argument(help="What is lost: devices, buses, stations, ...; uuids or names.")
+    ],
+    kind: Annotated[str, typer.Option(help="Kind of the elements named, where their names are not enough.")] = "",
+    rows: Annotated[int, typer.Option(help="How many islands to show.", min=1)] = 20,
+) -> None:
+    """Show which islands are left when elements are lost, and what loses its supply."""
+    from bos_core.api import connect
+
+    with out.status("asking the graph ...") as status, connect().ontology(scenario) as grid:
+        answer = grid.outage(*(grid.element(name, kind) for name in lost)).run()
+        status.stop()
+    out.print(listings.elements(answer.islands.slice(0, rows)))
+    if answer.islands.num_rows > rows:
+        out.print(f"{answer.islands.num_rows - rows:,} more; --rows shows more of them")
+    if answer.impact.num_rows:
+        out.print(listings.elements(answer.impact))
+        out.print("which ones: bos elements SCENARIO KIND --cut-off-by ELEMENT", highlight=False)
+    else:
+        out.print("nothing loses its supply")
     out.print(f"[dim]{_escaped(str(answer.plan))}[/]", highlight=False)
 
 

@@ -126,3 +126,21 @@ def test_elements_near_another_one_are_listed_with_units_and_plan(capsys: pytest
     assert "is no kind of element" in capsys.readouterr().err
     assert run_command(["doctor", "--graph"]) == 0
     assert "graph and tables agree" in capsys.readouterr().out
+
+
+def test_an_outage_shows_islands_and_what_loses_its_supply(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["import", "pandapower:case39", "--name", "ne"]) == 0
+    lost = ["line 15", "line 16"]
+    assert run_command(["outage", "ne", *lost, "--kind", "bus"]) != 0
+    assert "has no bus 'line 15'" in capsys.readouterr().err
+    assert run_command(["outage", "ne", "10", "--kind", "bus"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("island", "cut_off", "capacity_mw", "islands without bus 10", "p_mw of load"):
+        assert word in shown
+    one = ["--cut-off-by", "10", "--start-kind", "bus"]
+    assert run_command(["elements", "ne", "bus", *one]) == 0
+    assert "islands without bus 10" in capsys.readouterr().out
+    assert run_command(["elements", "ne", "bus", *one, "--near", "10"]) != 0
+    assert "are given together" in capsys.readouterr().err
+    assert run_command(["elements", "ne", "bus"]) != 0
+    assert "--cut-off-by" in capsys.readouterr().err
