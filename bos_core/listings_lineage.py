@@ -16,6 +16,7 @@ from bos_core.listings import listing, moment, pairs
 
 TASKS_IN_FULL = 2
 TASKS_SHOWN = 20
+COLUMNS_ABREAST = 5
 CHANGES_SHOWN = 4
 NEEDS_SHOWN = 3
 DIGEST_SHOWN = 12
@@ -42,8 +43,12 @@ def trace(found: Trace) -> Iterator[RenderableType]:
 
 def _rows(found: TracedRows) -> Iterator[RenderableType]:
     yield f"[bold]{escape(found.address)}[/]"
-    if found.rows:
-        columns = list(found.rows[0])
+    columns = list(found.rows[0]) if found.rows else []
+    if len(found.rows) == 1 and len(columns) > COLUMNS_ABREAST:
+        (row,) = found.rows
+        units = {name: unit for name, unit in found.units.items() if unit != "1" and row[name] is not None}
+        yield pairs({name: f"{_cell(name, row[name])} {units.get(name, '')}".rstrip() for name in columns})
+    elif found.rows:
         heads = [f"{name}\n{found.units[name]}" if found.units.get(name, "1") != "1" else name for name in columns]
         shown = listing(*heads)
         for row in found.rows:

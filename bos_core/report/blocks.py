@@ -42,6 +42,8 @@ class TableBlock:
     also_text: tuple[int, ...] = ()
     folded: bool = False
     """Shown when its title is clicked."""
+    traces: Sequence[str] = ()
+    """Address of each row; a click on the row tells it."""
 
     def align(self, column: int) -> str:
         """Return the CSS class of a column's cells."""
@@ -101,6 +103,8 @@ class Explorer:
         Decimals shown.
     low, high : sequence of float or None
         Limits of each element.
+    trace : str
+        Address of the series; empty when the values are of none.
     """
 
     title: str
@@ -114,6 +118,7 @@ class Explorer:
     low: Sequence[float | None] | None = None
     high: Sequence[float | None] | None = None
     note: str = ""
+    trace: str = ""
     height: int = 260
     half: bool = False
 
@@ -121,6 +126,7 @@ class Explorer:
         """Return what the page's script draws."""
         return {
             "kind": "explorer",
+            "trace": self.trace,
             "element": self.element,
             "quantity": self.quantity,
             "unit": self.unit,
@@ -151,6 +157,10 @@ class ContingencyExplorer:
     vm_low: float
     vm_high: float
     note: str = ""
+    traces: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of the pairs, by ``first`` and, of hours that were verified again, by ``again``."""
+    adjusted: Sequence[int] = ()
+    """Hours that were verified again."""
     height: int = 640
     half: bool = False
 
@@ -158,6 +168,8 @@ class ContingencyExplorer:
         """Return what the page's script draws."""
         return {
             "kind": "contingency",
+            "traces": dict(self.traces),
+            "adjusted": list(self.adjusted),
             "names": list(self.names),
             "summaries": list(self.summaries),
             "loading": dict(self.loading),

@@ -43,6 +43,8 @@ class Head:
         ISO date and time of hour 0, e.g. ``"2016-01-01T00:00"``.
     hours : int
         Length of axis ``hour``.
+    first_hour : int
+        Hour of the year of hour 0.
     sizes : mapping of str to int
         Network size: ``{"buses": 571, "branches": 1058, ...}``.
     source_sizes : mapping of str to int
@@ -59,6 +61,7 @@ class Head:
     created: str
     start: str
     hours: int
+    first_hour: int = 0
     run_id: str = ""
     scenario_version: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)

@@ -62,6 +62,7 @@ def render(data: ReportData) -> str:
     page = {
         "start": time.iso(0),
         "hours": data.head.hours,
+        "first_hour": data.head.first_hour,
         "leap_hour": time.leap_hour,
         "scales": SCALES,
         "charts": specs,

@@ -117,6 +117,26 @@
     for (const [element, { data, layout }] of drawings) Plotly.react(element, resolve(data), resolve(layout), config);
   }
 
+  // --- traces: the command that tells where a value comes from
+  const bar = document.querySelector("aside.trace");
+  function tell(address) {
+    bar.querySelector("code").textContent = `bos trace '${address.replaceAll("'", "'\\''")}'`;
+    bar.hidden = false;
+  }
+  bar.querySelector(".copy").addEventListener("click", () => {
+    getSelection().selectAllChildren(bar.querySelector("code"));
+    document.execCommand("copy"); // a page that was opened from a file has no clipboard of its own
+  });
+  bar.querySelector(".close").addEventListener("click", () => { bar.hidden = true; });
+  document.addEventListener("click", event => {
+    const row = event.target.closest("tr[data-trace]");
+    if (row) tell(row.dataset.trace);
+  });
+  function hourOf(stamp) {
+    const passed = Math.round((Date.parse(String(stamp).replace(" ", "T") + (String(stamp).length > 10 ? "Z" : "T00:00Z")) - start) / HOUR);
+    return page.leap_hour !== null && passed >= page.leap_hour ? passed - 24 : passed;
+  }
+
   // --- controls
   function node(tag, attributes, ...children) {
     const made = Object.assign(document.createElement(tag), attributes);
@@ -197,7 +217,9 @@
       const controls = figure.querySelector(".controls");
       const summary = summaryLine(figure);
       const format = `.${spec.digits}f`;
+      let chosen = 0;
       async function choose(i) {
+        chosen = i;
         const values = (await unpack(spec.values.pack))[i];
         const known = values.filter(Number.isFinite);
         const mean = known.reduce((a, b) => a + b, 0) / known.length;
@@ -230,6 +252,11 @@
       const select = selector(controls, spec.element, spec.names, spec.groups, choose);
       stepper(controls, select);
       await choose(0);
+      if (spec.trace) {
+        curve.on("plotly_click", event => {
+          tell(`${spec.trace}[hour=${page.first_hour + hourOf(event.points[0].x)},element=${spec.names[chosen]}]`);
+        });
+      }
     },
 
     async contingency(figure, spec) {
@@ -240,7 +267,9 @@
       const summary = summaryLine(figure);
       const [loading, low, high, outcome] = await Promise.all(
         [spec.loading, spec.vm_min, spec.vm_max, spec.outcome].map(r => unpack(r.pack)));
+      let chosen = 0;
       async function choose(i) {
+        chosen = i;
         summary.textContent = `${spec.names[i]} out: ${spec.summaries[i]}`;
         const width = loading[i].length > 1000 ? 0.8 : 1.5;
         const curve = (y, name, color, yaxis, hover, more) => ({
@@ -293,6 +322,12 @@
         select.dispatchEvent(new Event("change"));
       });
       await choose(0);
+      const again = new Set(spec.adjusted);
+      curves.on("plotly_click", event => {
+        const hour = hourOf(event.points[0].x);
+        const head = again.has(hour) ? spec.traces.again : spec.traces.first;
+        tell(`${head}[hour=${page.first_hour + hour},contingency=${spec.names[chosen]}]`);
+      });
     },
   };
 

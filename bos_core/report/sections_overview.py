@@ -264,4 +264,9 @@ def provenance_section(data: ReportData) -> Section:
     if not blocks:
         blocks.append(missing("Provenance"))
     trace = f"Trace id {data.head.trace_id}" + (f", run {data.head.run_id}" if data.head.run_id else "") + "."
-    return Section("provenance", "Provenance", "Provenance", [Paragraph(trace), *blocks])
+    how = (
+        "A value of an hour and element leads to the task, program and scenario versions that made it: click a "
+        "point of a curve, or a row of worst branches, pairs or violations, for the command. Totals are sums over "
+        f"such values of this run; bos trace {data.head.trace_id[:8]} shows where all of them come from."
+    )
+    return Section("provenance", "Provenance", "Provenance", [Paragraph(trace), Paragraph(how), *blocks])

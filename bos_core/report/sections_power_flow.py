@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bos_core.report.addresses import of_result
 from bos_core.report.blocks import Block, Figure, Paragraph, Section, TableBlock, View, missing
 from bos_core.report.charts import (
     TimeAxis,
@@ -42,7 +43,7 @@ def power_flow_section(data: ReportData) -> Section:
     if flow.outcome.size > 1:
         blocks += [_duration(flow), _voltages(flow, time), _losses(flow, time), *_balance(flow, time)]
         blocks += _limits(flow, time)
-    blocks += [_worst_branches(flow), _branch_table(flow, time), _bus_table(flow, time)]
+    blocks += [_worst_branches(flow), _branch_table(data, flow, time), _bus_table(data, flow, time)]
     return Section("power-flow", title, short, blocks)
 
 
@@ -131,7 +132,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return [f"{name} ({names[:k].count(name) + 1})" if name in names[:k] else name for k, name in enumerate(names)]
 
 
-def _branch_table(flow: PowerFlow, time: TimeAxis) -> TableBlock:
+def _branch_table(data: ReportData, flow: PowerFlow, time: TimeAxis) -> TableBlock:
     rows = tuple(
         (
             *(b.name, time.label(b.hour), number(100 * b.loading_max, 1, "%")),
@@ -140,10 +141,15 @@ def _branch_table(flow: PowerFlow, time: TimeAxis) -> TableBlock:
         for b in flow.branches
     )
     header = ("Branch", "Hour", "Highest loading", "Hours overloaded", "Losses in MWh")
-    return TableBlock("Most loaded branches", Cells(header, rows), 2, folded=True)
+    first = data.head.first_hour
+    traces = [
+        of_result(data, "power_flow", "branches", "loading", hour=b.hour + first, branch=b.name)
+        for b in flow.branches
+    ]
+    return TableBlock("Most loaded branches", Cells(header, rows), 2, folded=True, traces=traces)
 
 
-def _bus_table(flow: PowerFlow, time: TimeAxis) -> TableBlock:
+def _bus_table(data: ReportData, flow: PowerFlow, time: TimeAxis) -> TableBlock:
     rows = tuple(
         (
             *(b.name, time.label(b.hour), number(b.vm_pu, 4), number(b.vm_pu_min, 3), number(b.vm_pu_max, 3)),
@@ -153,4 +159,6 @@ def _bus_table(flow: PowerFlow, time: TimeAxis) -> TableBlock:
     )
     header = ("Bus", "Hour", "Voltage in p.u.", "Lowest allowed", "Highest allowed", "Hours beyond")
     note = "Buses whose voltage goes farthest beyond its limits, or comes nearest to them."
-    return TableBlock("Voltages at their limits", Cells(header, rows), 2, note, folded=True)
+    first = data.head.first_hour
+    traces = [of_result(data, "power_flow", "buses", "vm_pu", hour=b.hour + first, bus=b.name) for b in flow.buses]
+    return TableBlock("Voltages at their limits", Cells(header, rows), 2, note, folded=True, traces=traces)

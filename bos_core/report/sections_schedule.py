@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bos_core.grid.model import FloatArray, IntArray
+from bos_core.report.addresses import of_series
 from bos_core.report.blocks import Block, Explorer, Figure, PackStore, Section, Spec, View, missing
 from bos_core.report.charts import TimeAxis, group_borders, heat_map, row_groups
 from bos_core.report.data import ReportData, Schedule
@@ -36,6 +37,8 @@ class _Quantity:
     digits: int
     low: FloatArray | None = None
     high: FloatArray | None = None
+    series: str = ""
+    """Name of the values in the ontology; empty where they are derived."""
 
 
 def schedule_section(data: ReportData, store: PackStore) -> Section:
@@ -53,7 +56,8 @@ def schedule_section(data: ReportData, store: PackStore) -> Section:
             why = "The network has none." if quantity is not None else "The run has no such results yet."
             blocks.append(missing(what, why))
         else:
-            blocks += _blocks(quantity, time, store)
+            trace = of_series(data, quantity.series) if quantity.series else ""
+            blocks += _blocks(quantity, time, store, trace)
     lead = f"{number(data.head.hours)} sequential states of the devices, from {time.label(0)}."
     return Section("schedule", "Schedule of devices (Fig. 11)", "Schedule (Fig. 11)", blocks, lead)
 
@@ -74,6 +78,7 @@ def _unit_power(s: Schedule) -> _Quantity | None:
         0.05,
         1,
         high=None if s.unit_p_mw_max is None else s.unit_p_mw_max[order],
+        series="unit.p_mw",
     )
 
 
@@ -103,7 +108,8 @@ def _svg_power(s: Schedule) -> _Quantity | None:
     names = [str(n) for n in s.svg_name]
     title = "Reactive power of static var generators"
     return _Quantity(
-        title, "SVG", "static var generators", "Q", "Mvar", s.svg_q_mvar, names, [""] * len(names), 0.05, 1
+        *(title, "SVG", "static var generators", "Q", "Mvar", s.svg_q_mvar, names, [""] * len(names), 0.05, 1),
+        series="svg.q_mvar",
     )
 
 
@@ -125,6 +131,7 @@ def _bus_voltage(s: Schedule) -> _Quantity | None:
         4,
         None if s.bus_vm_pu_min is None else s.bus_vm_pu_min[order],
         None if s.bus_vm_pu_max is None else s.bus_vm_pu_max[order],
+        series="bus.vm_pu",
     )
 
 
@@ -140,7 +147,7 @@ def _by_technology(s: Schedule, key: FloatArray) -> tuple[IntArray, list[str]]:
     return order, [style[str(s.unit_technology[u])][0] for u in order]
 
 
-def _blocks(q: _Quantity, time: TimeAxis, store: PackStore) -> list[Block]:
+def _blocks(q: _Quantity, time: TimeAxis, store: PackStore, trace: str) -> list[Block]:
     rows = _most_varying(q.values, min(MAP_ROWS_MAX, len(q.names)))
     kept = _most_varying(q.values, min(max(CURVE_VALUES_MAX // time.hours, 1), len(q.names)))
     explorer = Explorer(
@@ -155,6 +162,7 @@ def _blocks(q: _Quantity, time: TimeAxis, store: PackStore) -> list[Block]:
         _limits(q.low, kept),
         _limits(q.high, kept),
         note=_kept_note(len(kept), len(q.names), q.elements),
+        trace=trace,
     )
     return [_map_figure(q, rows, time, store), explorer]
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from bos_core.grid.model import FloatArray, IntArray
+from bos_core.report.addresses import AGAIN, FIRST, of_result, of_verification, of_violation
 from bos_core.report.blocks import (
     Block,
     ContingencyExplorer,
@@ -88,6 +89,11 @@ def contingency_section(data: ReportData, store: PackStore) -> Section:
         c.vm_pu_low,
         c.vm_pu_high,
         note,
+        {
+            "first": of_result(data, FIRST, "pairs"),
+            "again": of_result(data, AGAIN, "verified.pairs"),
+        },
+        [] if data.adjustment is None else data.adjustment.hour.tolist(),
     )
     return Section("contingency", title, short, [explorer])
 
@@ -125,8 +131,8 @@ def security_section(data: ReportData) -> Section:
     if s is None:
         return Section("security", title, short, [missing("N-1 verification")])
     time = TimeAxis(data.head.start, data.head.hours)
-    blocks: list[Block] = [_classes(s), *_violations_over_time(s, time), *_worst(s, time), *_monitored(s)]
-    blocks += _remaining(s, time)
+    blocks: list[Block] = [_classes(s), *_violations_over_time(s, time), *_worst(data, s, time), *_monitored(s)]
+    blocks += _remaining(data, s, time)
     return Section("security", title, short, blocks)
 
 
@@ -179,7 +185,7 @@ def _violations_over_time(s: Security, time: TimeAxis) -> list[Block]:
     return [Figure("Violations over time", [View("", traces, layout)], 280, note + ".")]
 
 
-def _worst(s: Security, time: TimeAxis) -> list[Block]:
+def _worst(data: ReportData, s: Security, time: TimeAxis) -> list[Block]:
     if not s.worst:
         return [missing("Worst pairs", "None were given.")]
     header = (
@@ -201,6 +207,9 @@ def _worst(s: Security, time: TimeAxis) -> list[Block]:
             f"The {len(rows)} worst contingencies, each in its worst hour",
             Cells(header, rows),
             also_text=(2, 3, 4, 7, 9),
+            traces=[
+                of_verification(data, p.hour, "pairs", contingency=p.contingency) for p in s.worst[:WORST_SHOWN]
+            ],
         )
     ]
 
@@ -239,7 +248,7 @@ def _monitored(s: Security) -> list[Block]:
     ]
 
 
-def _remaining(s: Security, time: TimeAxis) -> list[Block]:
+def _remaining(data: ReportData, s: Security, time: TimeAxis) -> list[Block]:
     """What is still violated: by element, the worst pairs in full, and a file with all that fit."""
     left = s.remaining
     if left is None:
@@ -265,7 +274,9 @@ def _remaining(s: Security, time: TimeAxis) -> list[Block]:
         note = f"{number(left_out)} elements are left out here; the file below has them." if left_out else ""
         blocks.append(TableBlock(title, group_cells(rest), 3, note, folded=True))
     worst = violation_cells(left, VIOLATIONS_SHOWN, time.label)
-    blocks.append(TableBlock(f"The {len(worst.rows)} worst violations, one by one", worst, 4, folded=True))
+    traces = [of_violation(data, row) for row in left.slice(0, VIOLATIONS_SHOWN).to_pylist()]
+    title = f"The {len(worst.rows)} worst violations, one by one"
+    blocks.append(TableBlock(title, worst, 4, folded=True, traces=traces))
     blocks.append(_file(left, time))
     return blocks
 

@@ -160,6 +160,29 @@ def test_violations_unfold_and_download(opened, example):
     assert rows.num_rows == example.make(168).security.remaining.num_rows
 
 
+def test_values_tell_the_command_that_traces_them(opened, example):
+    """Rows of the worst pairs, a point of a unit's curve, and one of a contingency's."""
+    page, head = opened.page, example.make(168).head
+    shown = page.locator("aside.trace code")
+    page.locator("#security tr[data-trace]").first.click()
+    row = page.locator("#security tr[data-trace]").first.get_attribute("data-trace")
+    assert shown.inner_text() == f"bos trace '{row}'"
+    assert row.startswith(f"{head.trace_id[:8]}/")
+    for chart, place in (("#schedule-1", f"{head.scenario_version}/unit.p_mw["), ("#contingency-0", "pairs[")):
+        area = page.locator(f"{chart} .nsewdrag").first
+        area.scroll_into_view_if_needed()
+        box = area.bounding_box()
+        middle = box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"]
+        page.mouse.move(*middle)
+        page.wait_for_selector(f"{chart} .hoverlayer .legend, {chart} .hoverlayer .hovertext")
+        page.mouse.click(*middle)
+        page.wait_for_function("text => document.querySelector('aside.trace').innerText.includes(text)", arg=place)
+        hour = int(shown.inner_text().split("hour=")[1].split(",")[0])
+        assert abs(hour - head.first_hour - 84) <= 1
+    page.locator("aside.trace .close").click()
+    assert not shown.is_visible()
+
+
 def test_dark_and_light(opened):
     colour = "getComputedStyle(document.body).backgroundColor"
     light = opened.page.evaluate(colour)

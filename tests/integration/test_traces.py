@@ -23,6 +23,10 @@ import pytest
 from bos_core.access.trace import Trace, TracedRows
 from bos_core.api import Bos, Run, connect
 from bos_core.objects.ontology import SERIES, TABLES, TIME_VARYING
+from bos_core.report.addresses import of_violation
+from bos_core.report.collection import collect
+from bos_core.report.data import DIVERGED
+from bos_core.report.violations import BASE_CASE, DIVERGENCE
 from flows.request import STEP_ORDER
 
 pytestmark = pytest.mark.timeout(1800)
@@ -251,11 +255,29 @@ def test_everything_of_the_run_was_made_from_the_import(bos: Bos, day: Run, sql:
     assert {s.step for s in later.steps} == {"n1_verification", "state_adjustment"}
 
 
+def test_the_report_says_where_its_values_come_from(bos: Bos, day: Run) -> None:
+    """The address that the page tells for a violation leads to the value that the page shows."""
+    data = collect(bos.workspace, day.trace_id)
+    assert data.security is not None
+    assert data.security.remaining is not None
+    rows = data.security.remaining.to_pylist()
+    kinds = {(row["kind"], row["outage"] == BASE_CASE) for row in rows}
+    for kind in kinds:
+        chosen = [row for row in rows if (row["kind"], row["outage"] == BASE_CASE) == kind]
+        for row_ in random.Random(11).sample(chosen, min(10, len(chosen))):
+            (found, *_) = bos.trace(of_violation(data, row_)).found
+            (told,) = found.rows
+            values = [told[name] for name in found.units]
+            assert values == ([DIVERGED] if row_["kind"] == DIVERGENCE else [row_["value"]])
+    assert kinds
+
+
 def test_no_result_holds_a_column_of_the_static_model(bos: Bos, day: Run, sql: sqlite3.Connection) -> None:
     """Outputs named as a table of the ontology are new static content; all others only refer to elements."""
     references = {c.name for t in TABLES.values() for c in t.columns if c.references} | {"id", "element", "unit"}
     static = {c.name for t in TABLES.values() if t.data_type not in TIME_VARYING for c in t.columns} - references
     results = [r for r in sql.execute("SELECT * FROM task_output") if r["name"] not in TABLES]
+    assert len(results) > 100
     assert len({r["name"] for r in results} & SERIES.keys()) > 10
     for result in results:
         schema = pq.read_schema(file_of(bos, result["address"]))
