@@ -58,13 +58,14 @@ class HighsSession:
 
     def _send_new(self) -> None:
         model, highs = self.model, self._highs
-        none = np.zeros(0, np.int32)
         columns, rows = self._columns, self._rows
         if model.n_column > self._columns:
             new = slice(self._columns, model.n_column)
             count = model.n_column - self._columns
             cost, lower, upper = model.cost[new], model.lower[new], model.upper[new]
-            highs.addCols(count, cost, lower, upper, 0, none, none, np.zeros(0))
+            known = model.columns_matrix(columns, rows)
+            start, index = known.indptr[:-1].astype(np.int32), known.indices.astype(np.int32)
+            highs.addCols(count, cost, lower, upper, known.nnz, start, index, known.data)
             self._columns = model.n_column
         if model.n_row > self._rows:
             matrix = model.matrix(self._rows)

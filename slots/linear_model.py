@@ -1,7 +1,7 @@
 """One sparse linear model for every optimiser: columns and rows are added as whole arrays.
 
-The model only grows: rows that are added later may hold new columns, old rows never change. A back end
-(`slots.highs_session`, `slots.glpk_session`) sends what is new and solves.
+The model only grows: rows that are added later may hold any columns, old rows gain none but new columns. A back
+end (`slots.highs_session`, `slots.glpk_session`) sends what is new and solves.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class LinearModel:
         return rows
 
     def add_entries(self, rows: IntArray, columns: IntArray, values: FloatArray) -> None:
-        """Add coefficients to rows that no session has solved with yet; the arrays have one shape."""
+        """Add coefficients, arrays of one shape; of row and column, one must be new to all sessions."""
         self._entries.append((rows.ravel(), columns.ravel(), values.ravel()))
 
     def _merge(self) -> None:
@@ -134,6 +134,11 @@ class LinearModel:
             self._row_bounds = [tuple(np.concatenate(part) for part in zip(*self._row_bounds, strict=True))]  # type: ignore[list-item]
         if len(self._entries) > 1:
             self._entries = [tuple(np.concatenate(part) for part in zip(*self._entries, strict=True))]  # type: ignore[list-item]
+
+    def _all_entries(self) -> tuple[IntArray, IntArray, FloatArray]:
+        self._merge()
+        empty = np.zeros(0, int)
+        return self._entries[0] if self._entries else (empty, empty, np.zeros(0))
 
     @property
     def lower(self) -> FloatArray:
@@ -171,11 +176,18 @@ class LinearModel:
         self._merge()
         return self._row_bounds[0][1] if self._row_bounds else np.zeros(0)
 
+    def columns_matrix(self, first_column: int, stop_row: int) -> sp.csc_matrix:
+        """Return the columns from `first_column` on, within the rows before `stop_row`."""
+        rows, columns, values = self._all_entries()
+        keep = (columns >= first_column) & (rows < stop_row)
+        shape = (stop_row, self.n_column - first_column)
+        found = sp.csc_matrix((values[keep], (rows[keep], columns[keep] - first_column)), shape=shape)
+        found.sum_duplicates()
+        return found
+
     def matrix(self, first_row: int = 0) -> sp.csr_matrix:
         """Return the rows from `first_row` on, sorted and without repeated entries."""
-        self._merge()
-        empty = np.zeros(0, int)
-        rows, columns, values = self._entries[0] if self._entries else (empty, empty, np.zeros(0))
+        rows, columns, values = self._all_entries()
         if first_row:
             keep = rows >= first_row
             rows, columns, values = rows[keep] - first_row, columns[keep], values[keep]

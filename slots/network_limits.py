@@ -155,10 +155,14 @@ class NetworkLimits:
         self.model.add_entries(place, self._columns[new], self._factor[new])
 
     def congestion_eur_per_mwh(self, row_dual: FloatArray, period_h: int) -> FloatArray:
-        """Return the network part of the price at each bus, (period, bus), from the duals of the rows."""
+        """Return the network part of the price at each bus, (period, bus), from the duals of the rows.
+
+        Limits that were generated after the solution have no price in it.
+        """
         price = np.zeros((self.generated.shape[0], self.factors.shape[1]))
         for period, branch, rows in self._rows:
-            np.add.at(price, period, row_dual[rows][:, None] * self.factors[branch])
+            if rows[-1] < row_dual.size:
+                np.add.at(price, period, row_dual[rows][:, None] * self.factors[branch])
         return price / period_h
 
     def priced_overload_mw(self, x: FloatArray) -> FloatArray:

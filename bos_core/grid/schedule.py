@@ -265,10 +265,22 @@ def production_cost_eur_per_h(
 
 
 @njit(cache=True)
-def _costs_after(own: FloatArray, change: FloatArray) -> FloatArray:
+def _change(change: FloatArray, edge: FloatArray, t: int, state: int, age: int) -> float:
+    """Return what leaving a state after a number of periods in it costs, between the periods t - 1 and t."""
+    cost = float(change[state, age])
+    if state == 0:
+        cost += edge[0, t]
+    elif t > 0:
+        cost += edge[1, t - 1] if age > 1 else edge[2, t - 1] - edge[0, t - 1]
+    return cost
+
+
+@njit(cache=True)
+def _costs_after(own: FloatArray, change: FloatArray, edge: FloatArray) -> FloatArray:
     """Return the least cost of what follows each (period, off or on, periods in that state).
 
-    `own` (period, 2) is what a period costs; `change` (2, age) what leaving a state after that time costs.
+    `own` (period, 2) is what a period costs; `change` (2, age) what leaving a state after that time costs; `edge`
+    (3, period) what the first, last and only period of a run costs on top.
     """
     n, size = own.shape[0], change.shape[1] - 1
     after = np.zeros((n, 2, size + 1))
@@ -277,19 +289,19 @@ def _costs_after(own: FloatArray, change: FloatArray) -> FloatArray:
             leave = own[t + 1, 1 - s] + after[t + 1, 1 - s, 1]
             for k in range(1, size + 1):
                 stay = own[t + 1, s] + after[t + 1, s, min(k + 1, size)]
-                after[t, s, k] = min(stay, change[s, k] + leave)
+                after[t, s, k] = min(stay, _change(change, edge, t + 1, s, k) + leave)
     return after
 
 
 @njit(cache=True)
-def _costs_before(own: FloatArray, change: FloatArray, state: int, lasted: int) -> FloatArray:
+def _costs_before(own: FloatArray, change: FloatArray, edge: FloatArray, state: int, lasted: int) -> FloatArray:
     """Return the least cost up to and with each (period, off or on, periods in that state)."""
     n, size = own.shape[0], change.shape[1] - 1
     before = np.full((n, 2, size + 1), np.inf)
     if lasted > 0:
         age = min(lasted, size)
         before[0, state, min(age + 1, size)] = own[0, state]
-        before[0, 1 - state, 1] = change[state, age] + own[0, 1 - state]
+        before[0, 1 - state, 1] = _change(change, edge, 0, state, age) + own[0, 1 - state]
     else:
         before[0, :, size] = own[0]
     for t in range(1, n):
@@ -297,19 +309,22 @@ def _costs_before(own: FloatArray, change: FloatArray, state: int, lasted: int) 
             for k in range(1, size + 1):
                 value, older = before[t - 1, s, k], min(k + 1, size)
                 before[t, s, older] = min(before[t, s, older], value + own[t, s])
-                before[t, 1 - s, 1] = min(before[t, 1 - s, 1], value + change[s, k] + own[t, 1 - s])
+                changed = value + _change(change, edge, t, s, k) + own[t, 1 - s]
+                before[t, 1 - s, 1] = min(before[t, 1 - s, 1], changed)
     return before
 
 
 @njit(cache=True)
-def _follow(own: FloatArray, change: FloatArray, after: FloatArray, state: int, age: int) -> BoolArray:
+def _follow(
+    own: FloatArray, change: FloatArray, edge: FloatArray, after: FloatArray, state: int, age: int
+) -> BoolArray:
     """Return a schedule of least cost from (state, age) in the first period on, (period,)."""
     n, size = own.shape[0], change.shape[1] - 1
     on = np.zeros(n, np.bool_)
     on[0] = state == 1
     for t in range(1, n):
         older = min(age + 1, size)
-        leave = change[state, age] + own[t, 1 - state] + after[t, 1 - state, 1]
+        leave = _change(change, edge, t, state, age) + own[t, 1 - state] + after[t, 1 - state, 1]
         if leave < own[t, state] + after[t, state, older]:
             state, age = 1 - state, 1
         else:
@@ -348,6 +363,7 @@ def schedule_costs(
     initial_periods: IntArray,
     min_up: IntArray,
     min_down: IntArray,
+    edge_eur: FloatArray | None = None,
 ) -> ScheduleCosts:
     """Return exactly what unit schedules that keep all minimum times cost at least.
 
@@ -365,10 +381,14 @@ def schedule_costs(
         Periods already in that state; 0 = no history: the first state costs nothing and may end at any time.
     min_up, min_down : (unit,)
         In periods, at least 1.
+    edge_eur : (3, period, unit), optional
+        What the first, the last and the only period of a run costs on top of being on. A run that began before
+        the horizon has no first period, one that lasts to its end no last one.
     """
     n_period, n = on_eur.shape
+    edges = np.zeros((3, n_period, n)) if edge_eur is None else edge_eur
     through, on = np.zeros((n_period, 2, n)), np.zeros((n_period, n), bool)
-    size = max(start_eur.shape[0] - 1, int(min_up.max(initial=1)), int(min_down.max(initial=1)))
+    size = max(start_eur.shape[0] - 1, int(min_up.max(initial=2)), int(min_down.max(initial=2)))
     age = np.arange(size + 1)
     start = start_eur[np.minimum(age, start_eur.shape[0] - 1)]
     for i in range(n):
@@ -377,12 +397,13 @@ def schedule_costs(
         own = np.stack(
             [np.where(known[:, i] == 1, np.inf, 0.0), np.where(known[:, i] == 0, np.inf, on_eur[:, i])], 1
         )
-        before = _costs_before(own, change, int(initial_on[i]), int(initial_periods[i]))
-        after = _costs_after(own, change)
+        edge = np.ascontiguousarray(edges[:, :, i])
+        before = _costs_before(own, change, edge, int(initial_on[i]), int(initial_periods[i]))
+        after = _costs_after(own, change, edge)
         total = before + after
         through[:, :, i] = total.min(2)
         state, first_age = divmod(int(np.argmin(total[0])), size + 1)
-        on[:, i] = _follow(own, change, after, state, first_age)
+        on[:, i] = _follow(own, change, edge, after, state, first_age)
     return ScheduleCosts(through, on)
 
 

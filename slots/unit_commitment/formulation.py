@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bos_core.grid.model import BoolArray, FloatArray, IntArray
-from bos_core.grid.schedule import TOLERANCE_MW, waive_unreachable
+from bos_core.grid.schedule import TOLERANCE_MW, PeriodLimits, waive_unreachable
 from slots.linear_model import INF, Term
 from slots.plant import Plant, Segments, by_period, pick_limits, present
 from slots.unit_commitment.contract import Inputs
@@ -24,7 +24,7 @@ AGES_MATCHED_MAX = 8
 
 @dataclass(frozen=True, eq=False)
 class UnitRange:
-    """Limits of the free units, (period, free) unless said otherwise.
+    """Limits of units with something to decide, (period, chosen) unless said otherwise.
 
     Attributes
     ----------
@@ -34,8 +34,12 @@ class UnitRange:
         By how much a start in the period, or a stop in the next one, lowers the upper limit.
     step_waived
         The ramp into the period has no limit, as no output could keep it.
-    first_stop_barred : (free,)
+    first_stop_barred : (chosen,)
         The output before the horizon is too high to stop at once.
+    rise_mw, fall_mw
+        Most by which the output above the minimum may grow or shrink into the period.
+    rises, falls
+        Whether these can bind.
     """
 
     low_mw: FloatArray
@@ -44,6 +48,50 @@ class UnitRange:
     before_stop_mw: FloatArray
     step_waived: BoolArray
     first_stop_barred: BoolArray
+    rise_mw: FloatArray
+    fall_mw: FloatArray
+    rises: BoolArray
+    falls: BoolArray
+
+    @classmethod
+    def of(
+        cls, inputs: Inputs, unit: IntArray, limits: PeriodLimits, known: IntArray, high: FloatArray
+    ) -> UnitRange:
+        """Prepare the limits of some units; steps that no output can take lose theirs.
+
+        Parameters
+        ----------
+        limits : PeriodLimits
+            Of these units.
+        known, high : (period, chosen)
+            Commitment known in advance (-1 free), highest output.
+        """
+        low = np.minimum(inputs.grid.units.p_mw_min[unit], high)
+        width = high - low
+        on = known != 0
+        initial_p = np.where(inputs.initial_on, np.nan_to_num(inputs.initial_p_mw), 0.0)[unit]
+        if inputs.free_start:
+            initial_on, initial = on[0], np.full(unit.size, np.nan)
+        else:
+            initial_on, initial = inputs.initial_on[unit], initial_p
+        step, stop = waive_unreachable(low, high, on, initial, initial_on, limits)
+        service = inputs.in_service[:, unit]
+        stop |= ~service
+        after_start = np.maximum(high - np.maximum(limits.startup_mw, low), 0.0)
+        before_stop = np.maximum(high - np.maximum(limits.shutdown_mw, low), 0.0)
+        before_stop[:-1][stop[1:]] = 0.0
+        before_stop[-1] = 0.0
+        barred = initial_on & (initial > limits.shutdown_mw + TOLERANCE_MW) & ~stop[0]
+        before_low = np.vstack([inputs.grid.units.p_mw_min[unit][None, :], low[:-1]])
+        rise = limits.ramp_up_mw - (low - before_low)
+        fall = limits.ramp_down_mw + (low - before_low)
+        usable = ~step
+        usable[0] &= not inputs.free_start
+        above = np.where(inputs.initial_on[unit], initial_p - before_low[0], 0.0)
+        before_width = np.vstack([np.maximum(above, width[0])[None, :], width[:-1]])
+        rises = usable & (rise >= 0) & (rise < width)
+        falls = usable & service & (fall >= 0) & (fall < before_width)
+        return cls(low, width, after_start, before_stop, step, barred, rise, fall, rises, falls)
 
 
 class FreeUnits:
@@ -67,7 +115,7 @@ class FreeUnits:
         self.min_down = np.where(loose[unit], 1, np.minimum(self.limits.min_down, self.shape[0]))
         self.initial_on = inputs.initial_on[unit].astype(float)
         self.initial_p = np.where(inputs.initial_on, np.nan_to_num(inputs.initial_p_mw), 0.0)[unit]
-        self.range = self._range(high_mw[:, unit])
+        self.range = UnitRange.of(inputs, unit, self.limits, self.known, high_mw[:, unit])
         self.matched: dict[int, list[tuple[IntArray, IntArray]]] = {}
         self._add_columns()
         self._add_logic()
@@ -78,25 +126,6 @@ class FreeUnits:
         self._add_upper_limits()
         self._add_ramps()
         self._add_segments()
-
-    def _range(self, high: FloatArray) -> UnitRange:
-        """Prepare output limits; steps that no output can take lose their limits."""
-        inputs, unit, limits = self.inputs, self.unit, self.limits
-        low = np.minimum(inputs.grid.units.p_mw_min[unit], high)
-        on = self.known != 0
-        if inputs.free_start:
-            initial_on, initial = on[0], np.full(unit.size, np.nan)
-        else:
-            initial_on, initial = inputs.initial_on[unit], self.initial_p
-        step, stop = waive_unreachable(low, high, on, initial, initial_on, limits)
-        service = inputs.in_service[:, unit]
-        stop |= ~service
-        after_start = np.maximum(high - np.maximum(limits.startup_mw, low), 0.0)
-        before_stop = np.maximum(high - np.maximum(limits.shutdown_mw, low), 0.0)
-        before_stop[:-1][stop[1:]] = 0.0
-        before_stop[-1] = 0.0
-        barred = initial_on & (initial > limits.shutdown_mw + TOLERANCE_MW) & ~stop[0]
-        return UnitRange(low, high - low, after_start, before_stop, step, barred)
 
     def _add_columns(self) -> None:
         model, units, h = self.plant.model, self.inputs.grid.units, self.inputs.period_h
@@ -265,25 +294,19 @@ class FreeUnits:
 
     def _add_ramps(self) -> None:
         """Ramps with start and stop limits, where they can bind; waived steps have none."""
-        r, limits, (n_period, n) = self.range, self.limits, self.shape
+        r, limits = self.range, self.limits
         before_low = np.vstack([self.inputs.grid.units.p_mw_min[self.unit][None, :], r.low_mw[:-1]])
-        rise = limits.ramp_up_mw - (r.low_mw - before_low)
-        fall = limits.ramp_down_mw + (r.low_mw - before_low)
+        rise, fall = r.rise_mw, r.fall_mw
         start = np.maximum(limits.startup_mw, r.low_mw) - r.low_mw - rise
         stop = np.maximum(limits.shutdown_mw, before_low) - before_low - fall
-        first = np.zeros((n_period, n), bool)
-        first[0] = True
-        usable = ~r.step_waived & ~(first & self.inputs.free_start)
         p0 = np.where(self.initial_on > 0, self.initial_p - before_low[0], 0.0)
-        before_width = np.vstack([np.maximum(p0, r.width_mw[0])[None, :], r.width_mw[:-1]])
-        t, i = np.nonzero(usable & (rise >= 0) & (rise < r.width_mw))
+        t, i = np.nonzero(r.rises)
         earlier = np.maximum(t - 1, 0)
         later = np.where(t > 0, 1.0, 0.0)
         terms: list[Term] = [(self.p[t, i], 1.0), present(self.up[t, i]), (self.p[earlier, i], -later)]
         terms += [(self.u[t, i], -rise[t, i]), (self.v[t, i], -start[t, i])]
         self.plant.model.add_rows(terms, -INF, np.where(t > 0, 0.0, p0[i]), (t.size,))
-        service = self.inputs.in_service[:, self.unit]
-        t, i = np.nonzero(usable & service & (fall >= 0) & (fall < before_width))
+        t, i = np.nonzero(r.falls)
         earlier = np.maximum(t - 1, 0)
         later = np.where(t > 0, 1.0, 0.0)
         terms = [(self.p[earlier, i], later), (self.p[t, i], -1.0), present(self.down[t, i])]

@@ -12,7 +12,6 @@ from slots.plant import Plant, reserve_ability, share_reserve
 from slots.unit_commitment.contract import FREE, Inputs, Outputs
 from slots.unit_commitment.envelopes import Envelopes, add_envelopes
 from slots.unit_commitment.formulation import FreeUnits
-from slots.unit_commitment.holding import Prices
 from slots.unit_commitment.outline import load_share
 from slots.unit_commitment.prescribed import contradicts_minimum_times
 from slots.unit_commitment.relaxed import (
@@ -21,26 +20,43 @@ from slots.unit_commitment.relaxed import (
     relaxed_start_eur_per_h,
     relaxed_units,
 )
+from slots.unit_commitment.schedule_choice import (
+    PricedUnits,
+    Prices,
+    ScheduleChoice,
+    depend_on_prices_alone,
+)
 from slots.unit_commitment.start_costs import switching_cost_eur
 
 
 class Horizon:
     """Columns and rows of a horizon.
 
+    Parameters
+    ----------
+    inputs : Inputs
+    known : (period, unit) int
+        Commitment known in advance; -1 free.
+    factors : (branch, bus)
+        From `recentred_ptdf`.
+    prices : Prices, optional
+        Units that depend on nothing but prices choose among schedules, the first of which is the best at these
+        prices; without prices, all units have binary decisions.
+
     Attributes
     ----------
     model : LinearModel
     plant : Plant
-    known : (period, unit) int
-        Commitment known in advance or held; -1 free.
+    choice : ScheduleChoice
+        Units with something to decide that choose among schedules.
     free : FreeUnits
-        Units with something to decide.
+        Units with binary decisions.
     relaxed : Envelopes
         Units whose decisions are left to others.
     limits : NetworkLimits
     """
 
-    def __init__(self, inputs: Inputs, known: IntArray, factors: FloatArray) -> None:
+    def __init__(self, inputs: Inputs, known: IntArray, factors: FloatArray, prices: Prices | None = None) -> None:
         grid, units, h = inputs.grid, inputs.grid.units, inputs.period_h
         n_period = inputs.load_p_mw.shape[0]
         self.inputs = inputs
@@ -50,7 +66,7 @@ class Horizon:
         self.known = known
         self.loose = contradicts_minimum_times(self.known, inputs, self.plant.limits)
         self.high_mw = np.where(self.known == 0, 0.0, np.minimum(inputs.available_mw, units.p_mw_max))
-        self._add_units()
+        self._add_units(prices)
         missing = inputs.unserved_eur_per_mwh
         self.storage = self.plant.add_storages(inputs.storage_initial_mwh, inputs.storage_final_mwh, missing)
         self.hvdc = self.plant.add_hvdc()
@@ -76,7 +92,7 @@ class Horizon:
             factors,
         )
 
-    def _add_units(self) -> None:
+    def _add_units(self, prices: Prices | None) -> None:
         inputs, units = self.inputs, self.inputs.grid.units
         undecided = units.committable & (self.known == FREE).any(0)
         self._count_known_switching(np.flatnonzero(units.committable & ~undecided))
@@ -88,7 +104,13 @@ class Horizon:
         self.settled = self.plant.add_settled(settled, on, self.high_mw[:, settled], before, power)
         self.variable = self.plant.add_variable(variable, self.high_mw[:, variable])
         self.relaxed = self._add_relaxed(relaxed_units(inputs, self.known))
-        free = np.flatnonzero(undecided & inputs.integer)
+        priced = np.zeros(0, np.int64)
+        if prices is not None:
+            priced = depend_on_prices_alone(inputs, self.known, self.loose, self.high_mw)
+        alone = PricedUnits(inputs, priced, self.known, self.high_mw)
+        first = np.zeros((self.known.shape[0], 0), bool) if prices is None else alone.best(prices).on
+        self.choice = ScheduleChoice(self.plant, alone, first)
+        free = np.setdiff1d(np.flatnonzero(undecided & inputs.integer), priced)
         self.free = FreeUnits(self.plant, inputs, free, self.known, self.loose, self.high_mw)
 
     def _add_relaxed(self, unit: IntArray) -> Envelopes:
@@ -130,6 +152,7 @@ class Horizon:
         p[:, self.settled.unit] = x[self.settled.columns]
         low[:, self.settled.unit], high[:, self.settled.unit] = self.settled.low_mw, self.settled.high_mw
         p[:, self.variable.unit] = self.variable.p_mw(x)
+        self._read_choice(x, on, p, low, high)
         self._read_free(x, on, p, low, high)
         relaxed = self.relaxed
         p[:, relaxed.unit] = relaxed.p_mw(x)
@@ -140,6 +163,7 @@ class Horizon:
         down[:, relaxed.unit] = np.maximum(p[:, relaxed.unit] - relaxed.low_mw, 0.0)
         short_up, short_down = (np.maximum(x[columns], 0.0) for columns in self.short)
         waived = self.settled.waived + int(self.free.range.step_waived.sum())
+        waived += int(self.choice.priced.range.step_waived.sum())
         notes = [status]
         if waived:
             notes.append(f"{waived} ramp or stop limits that the prescriptions cannot keep are waived")
@@ -164,6 +188,16 @@ class Horizon:
             status="; ".join(notes),
             fallback=fallback,
         )
+
+    def _read_choice(self, x: FloatArray, on: BoolArray, p: FloatArray, low: FloatArray, high: FloatArray) -> None:
+        """Fill in the units that choose among schedules."""
+        choice, share = self.choice, self.choice.shares(x)
+        place = np.flatnonzero(share > 0.5)
+        unit = choice.unit[choice.owner[place]]
+        on[:, unit] = choice.on[place].T
+        p[:, choice.unit] = choice.p_mw(x)
+        low[:, unit] = choice.priced.range.low_mw[:, choice.owner[place]] * on[:, unit]
+        high[:, unit] = low[:, unit] + choice.room[place].sum(2).T
 
     def _read_free(self, x: FloatArray, on: BoolArray, p: FloatArray, low: FloatArray, high: FloatArray) -> None:
         """Fill in the free units."""

@@ -21,6 +21,7 @@ from slots.plant import Plant
 from slots.unit_commitment.contract import FREE, Inputs
 from slots.unit_commitment.envelopes import add_envelopes
 from slots.unit_commitment.relaxed import relaxed_start_eur_per_h
+from slots.unit_commitment.schedule_choice import Prices
 
 _TINY = 1e-9
 
@@ -47,6 +48,11 @@ class Outline:
     used: FloatArray
     factors: FloatArray
     bound_eur: float
+
+    def prices(self, period_h: int) -> Prices:
+        """Return the prices per period; reserve has none."""
+        none = np.zeros(self.used.shape[0])
+        return Prices(self.price_eur_per_mwh * period_h, none, none)
 
     def part(self, first: int, stop: int) -> Outline:
         """Return the outline of some periods."""

@@ -1,13 +1,16 @@
-"""The search for a commitment: relaxation with lazy limits, rounding, responses, and the MIP where it is small.
+"""The search for a commitment: schedules priced one by one, rounding, responses, and the MIP where it is small.
 
-1. A dispatch without commitment shows the branch limits that matter and the units that clearly hold one state;
-   only the other units get decisions (`slots.unit_commitment.outline`, `slots.unit_commitment.holding`).
-2. The LP relaxation is solved until it breaks no branch limit. Its objective, less what held units would save at
-   its prices, bounds the problem from below.
-3. A dive fixes the binaries that are nearly whole, solves again, and so on, until all are whole.
+1. A dispatch without commitment shows the branch limits that matter and prices to begin with
+   (`slots.unit_commitment.outline`).
+2. Units that depend on nothing but prices start with the schedules that are best at and near these. The LP
+   relaxation is solved until it breaks no branch limit; units that find a better schedule at its prices get it as
+   a choice, and so on (`slots.unit_commitment.schedule_choice`). The cost, less what units would still save,
+   bounds the problem from below. Other units have binaries (`slots.unit_commitment.formulation`).
+3. A dive settles the units that are nearly decided, solves again, and so on, until all are.
 4. One unit after the other is then given its best schedule (`slots.unit_commitment.responses`), those first that
-   the dispatch's prices promise most of (`slots.unit_commitment.switches`).
-5. If the gap is still too wide and the problem small enough, the whole MIP goes on from there.
+   the dispatch's prices promise most of.
+5. If the gap is still too wide, states that the bound rules out are fixed, and the MIP of the rest goes on from
+   there if it is small enough.
 
 Every number of steps is limited by a count, not by time, so that a search can be repeated.
 """
@@ -26,32 +29,32 @@ from bos_core.objects.errors import ProgramError
 from slots.linear_model import LinearModel, Session, Solution
 from slots.network_limits import NetworkLimits
 from slots.unit_commitment.contract import FREE, Inputs, Outputs
-from slots.unit_commitment.holding import holders, regret_eur
 from slots.unit_commitment.horizon import Horizon, relative_gap
 from slots.unit_commitment.outline import Outline, outline
 from slots.unit_commitment.prescribed import prescribed, validate
 from slots.unit_commitment.responses import PeriodCosts
+from slots.unit_commitment.schedule_choice import Offers
 from slots.unit_commitment.switches import SwitchRules, best_switches
 from slots.unit_commitment.unit_schedules import unit_schedules
 
 log = logging.getLogger(__name__)
 TIMED_OUT = "a solve reached its time limit"
-HOLD_EUR_PER_H = 8.0
-"""A unit is held at first if every other schedule costs at least this much more, per hour of the horizon."""
-LEAVE_OUT_EUR_PER_H = 110.0
-"""A held unit has no columns at all if every other schedule costs at least this much more."""
 REGRET_SHARE = 0.1
-"""Share of the gap that is good enough that held units may take off the bound."""
+"""Share of the gap that is good enough that schedules not yet found may take off the bound."""
+PRICINGS_MAX = 60
+SCALES = (0.9, 1.1)
+"""Units begin with the schedules that are best at the outline's prices, and at these scaled."""
+"""Most times that units are asked for better schedules at the prices of a relaxation."""
 WHOLE = 1e-6
 """A relaxed binary this near to 0 or 1 counts as decided."""
 ROUGH_UP = 0.1
 """Use of a unit in a dispatch without commitment from which it runs where nobody betters the answer."""
-DIVE_UP, DIVE_DOWN = 0.9, 0.2
+DIVE_UP, DIVE_DOWN = 0.8, 0.2
 """Relaxed values from which a dive rounds up, and to which it rounds down."""
 NEARER_ON = 0.5
 """Value from which being on is nearer than being off."""
-DIVE_SHARE, DIVE_LEAST = 0.25, 8
-"""Share and number of the open binaries that a dive step rounds at least."""
+DIVE_SHARE, DIVE_LEAST, DIVE_UNITS_LEAST = 0.4, 8, 2
+"""Share of what is open that a dive step settles at least, and the least number of binaries and of units."""
 FAILED_RESPONSES_MAX = 3
 """After so many units in a row whose best schedule betters nothing, none is asked any more."""
 
@@ -99,10 +102,14 @@ class SearchLimits:
         return outline(inputs, prescribed(inputs), open_session, self.add_violated, self.network_rounds_max)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Best:
+    """A dispatch of a whole commitment; `on` is (period, decided), `horizon` the model that it is of."""
+
+    on: BoolArray
     solution: Solution
     bound: float
+    horizon: Horizon
 
     @property
     def objective(self) -> float:
@@ -114,7 +121,18 @@ class _Best:
 
 
 class Search:
-    """One horizon, one session."""
+    """One horizon, one session.
+
+    The decided units of a commitment (period, decided) are those that choose among schedules, then those with
+    binaries.
+
+    Parameters
+    ----------
+    known_outline : Outline, optional
+        Made from the inputs where it is missing.
+    by_schedules : bool
+        Let units that depend on nothing but prices choose among schedules; else all have binaries.
+    """
 
     def __init__(
         self,
@@ -122,22 +140,25 @@ class Search:
         open_session: Callable[[LinearModel], Session],
         limits: SearchLimits,
         known_outline: Outline | None = None,
+        *,
+        by_schedules: bool = True,
     ) -> None:
         self.inputs, self.limits, self._open_session = inputs, limits, open_session
         self._known = prescribed(inputs)
         self._timed_out = False
         self.outline = known_outline or limits.outline(inputs, open_session)
-        self._hours = inputs.load_p_mw.shape[0] * inputs.period_h
-        left_out = holders(inputs, self._known, self.outline, LEAVE_OUT_EUR_PER_H * self._hours)
-        self._build(left_out, self.outline.limits)
-
-    def _build(self, held: IntArray, wanted: BoolArray) -> None:
-        """Build the model with the commitment of `held` (period, unit) and branch limits that likely matter."""
-        self.horizon = Horizon(self.inputs, held, self.outline.factors)
-        self.horizon.limits.add(*np.nonzero(wanted))
-        self.model = self.horizon.model
-        self.session = self._open_session(self.model)
-        self.binary = np.flatnonzero(self.model.integer)
+        self._prices = self.outline.prices(inputs.period_h)
+        self.horizon = Horizon(inputs, self._known, self.outline.factors, self._prices if by_schedules else None)
+        self.horizon.limits.add(*np.nonzero(self.outline.limits))
+        self.model, self.choice, self.free = self.horizon.model, self.horizon.choice, self.horizon.free
+        self.session = open_session(self.model)
+        self.binary = self.free.u[self.free.known == FREE]
+        self.decided = np.concatenate([self.choice.unit, self.free.unit])
+        for factor in SCALES:
+            scaled = replace(self._prices, energy=factor * self._prices.energy)
+            on = self.choice.priced.best(scaled).on
+            self.choice.take(np.arange(self.choice.unit.size), np.ascontiguousarray(on.T))
+        self._hold_agreed()
         self._period_costs = self._split()
 
     def run(self) -> Outputs:
@@ -155,8 +176,8 @@ class Search:
         return self._timed_out or self.session.timed_out
 
     def dispatch(self, bound: float, note: str) -> Outputs:
-        """Dispatch a horizon without binary decisions and translate it; `bound` is known to hold."""
-        best = self._dispatch(np.zeros(0), bound)
+        """Dispatch a horizon without decisions and translate it; `bound` is known to hold."""
+        best = self._dispatch(np.zeros((self.inputs.load_p_mw.shape[0], 0), bool), bound)
         if best is None:
             raise self._failure("the known commitment has no dispatch")
         return self._outputs(best, note)
@@ -167,43 +188,47 @@ class Search:
         )
         status = "; ".join(filter(None, [status, note]))
         fallback = TIMED_OUT if self.timed_out else ""
-        return self.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
+        return best.horizon.outputs(best.solution.x, best.objective, best.bound, status, fallback)
+
+    def _hold_agreed(self) -> None:
+        """Keep the columns in place about which all schedules of a unit agree."""
+        self.session.set_bounds(*self.choice.bounds())
 
     def _relax(self) -> tuple[Solution, float]:
-        """Solve the relaxation until it breaks no branch limit; returns it and the bound that it proves.
+        """Solve the relaxation until no unit finds a much better schedule; returns it and the bound it proves.
 
-        Held units that would rather not be held at its prices take what they would save off the bound. If that is
-        too much, they are set free; those that were left out need a new model. Where the time limit ends this, the
-        relaxation is missing and the bound that of a dispatch without commitment.
+        Where the time limit ends this, the relaxation is missing and the bound that of a dispatch without
+        commitment.
         """
-        held = holders(self.inputs, self._known, self.outline, HOLD_EUR_PER_H * self._hours)
-        while True:
-            unit = self.horizon.free.unit
-            still = (held[:, unit] != FREE).all(0)
-            columns = self.horizon.free.u[:, still]
-            self._fix(columns.ravel(), held[:, unit[still]].ravel().astype(float))
+        bound = -np.inf
+        for _ in range(PRICINGS_MAX):
             solution = self._relax_limits()
-            self._release(columns.ravel())
             if not solution.found:
-                return solution, self._outline_bound()
-            regret = regret_eur(self.inputs, self._known, held, self.horizon.prices(solution))
-            total = float(regret.sum())
+                return solution, max(bound, self._outline_bound())
+            prices = self.horizon.prices(solution)
+            offers = self.choice.offers(prices)
+            total = float(offers.regret_eur.sum())
+            if solution.objective - total > bound:
+                bound, self._prices = solution.objective - total, prices
             log.debug(
-                "%d of %d units held, relaxation %.8g, regret of %d %.6g",
-                int(still.sum()),
-                unit.size,
+                "relaxation %.8g, regret of %d units %.6g, %d schedules",
                 solution.objective,
-                int((regret > 0).sum()),
+                int((offers.regret_eur > 0).sum()),
                 total,
+                self.choice.owner.size,
             )
             bearable = REGRET_SHARE * self.limits.gap * abs(solution.objective)
-            if total <= bearable:
-                return solution, solution.objective - total
-            left_out = (regret > 0) & (self.horizon.known != FREE).all(0)
-            held = np.where(regret > 0, self._known, held)
-            if regret[left_out].sum() > bearable / 2:
-                self._timed_out |= self.session.timed_out
-                self._build(np.where(left_out, self._known, self.horizon.known), self.horizon.limits.generated)
+            if total <= bearable or not self._take(offers, bearable / self.choice.unit.size):
+                break
+        return solution, bound
+
+    def _take(self, offers: Offers, least_eur: float) -> bool:
+        """Let units choose what they regret by some amount not to have; returns whether that is new."""
+        count = self.choice.owner.size
+        who = np.flatnonzero(offers.regret_eur > least_eur)
+        self.choice.take(who, offers.on.T[who])
+        self._hold_agreed()
+        return self.choice.owner.size > count
 
     def _relax_limits(self) -> Solution:
         """Solve the relaxation until it breaks no branch limit."""
@@ -226,7 +251,8 @@ class Search:
 
     def _decide_roughly(self, bound: float) -> Outputs:
         """Commit units as the dispatch without commitment uses them: the answer where the time is too short."""
-        free, on = self.horizon.free, self.horizon.known.copy()
+        free, on = self.free, self.horizon.known.copy()
+        on[:, self.choice.unit] = self.choice.on[: self.choice.unit.size].T
         on[:, free.unit] = self._nearest_on(np.nan_to_num(self.outline.used[:, free.unit]), ROUGH_UP)
         settled = Search(replace(self.inputs, fixed_on=on), self._open_session, self.limits, self.outline)
         outputs = settled.dispatch(bound, "units run as in a dispatch without commitment")
@@ -238,168 +264,254 @@ class Search:
     def _release(self, columns: IntArray) -> None:
         self.session.set_bounds(columns, self.model.lower[columns], self.model.upper[columns])
 
+    def _commit(self, on: BoolArray) -> None:
+        """Hold the model at a commitment (period, decided)."""
+        n = self.choice.unit.size
+        count = self.choice.owner.size
+        place = self.choice.take(np.arange(n), np.ascontiguousarray(on[:, :n].T))
+        if self.choice.owner.size > count:
+            self._hold_agreed()
+        chosen = np.isin(np.arange(self.choice.owner.size), place).astype(float)
+        self._fix(self.choice.column[n:], chosen[n:])
+        self._fix(self.free.u.ravel(), on[:, n:].ravel().astype(float))
+
+    def _uncommit(self) -> None:
+        """Leave all decisions open again."""
+        self._release(self.choice.column[self.choice.unit.size :])
+        self._release(self.free.u.ravel())
+
     def _decide(self, relaxed: Solution, bound: float) -> _Best:
         """Find a whole commitment within the gap, or the best that the limits allow."""
         best = self._dispatch(self._dive(relaxed), bound)
         if best is None:
-            best = self._dispatch(self._nearest(relaxed.x[self.binary]), bound)
+            best = self._dispatch(self._whole_near(relaxed), bound)
         if best is not None and best.gap > self.limits.gap:
             best = self._respond(best)
-        if (best is None or best.gap > self.limits.gap) and self.binary.size <= self.limits.mip_binaries_max:
-            best = self._whole(best, bound)
+        if best is None or best.gap > self.limits.gap:
+            best = self._finish(best, bound)
         if best is None:
             raise self._failure("no commitment found that keeps all hard limits")
         return best
 
-    def _dive(self, relaxed: Solution) -> FloatArray:
-        """Round the relaxation step by step, solving after each; returns values of the binaries.
+    def _whole_near(self, relaxed: Solution) -> BoolArray:
+        """Return the commitment (period, decided) nearest to a relaxation that keeps all minimum times."""
+        return np.column_stack([self._likeliest(relaxed), self._nearest_on(relaxed.x[self.free.u], NEARER_ON)])
 
-        Roundings of one step may contradict each other's minimum times: then the nearest schedule that keeps
-        them is taken, which also ends the dive.
+    def _likeliest(self, relaxed: Solution) -> BoolArray:
+        """Return the schedule with the largest share of each unit that chooses, (period, choosing)."""
+        return self.choice.on[self._largest(self.choice.shares(relaxed.x))].T
+
+    def _largest(self, share: FloatArray) -> IntArray:
+        """Return the place of the largest share of each unit that chooses, (choosing,)."""
+        order = np.lexsort((-share, self.choice.owner))
+        return order[np.searchsorted(self.choice.owner[order], np.arange(self.choice.unit.size))]
+
+    def _dive(self, relaxed: Solution) -> BoolArray:
+        """Settle the relaxation step by step, solving after each; returns a commitment (period, decided).
+
+        Units still open may take better schedules at the prices of a step. Roundings of binaries in one step may
+        contradict each other's minimum times: the nearest schedules that keep them are taken in the end.
         """
-        value = relaxed.x[self.binary]
+        solution = relaxed
+        settled = np.zeros(self.choice.unit.size, bool)
         fixed = np.zeros(self.binary.size, bool)
         while True:
-            open_ = (np.abs(value - np.round(value)) > WHOLE) & ~fixed
-            if not open_.any():
+            chosen = self._settle_schedules(solution, settled)
+            rounded = self._round_binaries(solution, fixed)
+            if not chosen and not rounded:
                 break
-            log.debug("dive: %d of %d binaries are open", int(open_.sum()), open_.size)
-            up, down = open_ & (value >= DIVE_UP), open_ & (value <= DIVE_DOWN)
-            least = max(int(np.ceil(DIVE_SHARE * open_.sum())), DIVE_LEAST)
-            missing = least - int((up | down).sum())
-            if missing > 0:
-                rest = np.flatnonzero(open_ & ~up & ~down)
-                up[rest[np.argsort(-value[rest], kind="stable")][:missing]] = True
-            self._fix(self.binary[up], np.ones(int(up.sum())))
-            self._fix(self.binary[down], np.zeros(int(down.sum())))
-            fixed |= up | down
-            solution = self.session.solve_relaxation()
-            if not solution.found:
+            found = self.session.solve_relaxation()
+            if not found.found:
                 break
-            value = solution.x[self.binary]
+            solution = found
+            offers = self.choice.offers(self.horizon.prices(solution))
             self.limits.add_violated(self.horizon.limits, solution.x)
-        self._release(self.binary)
-        return self._nearest(value)
+            least = REGRET_SHARE * self.limits.gap * abs(solution.objective) / max(settled.size, 1)
+            self._take(Offers(offers.on, np.where(settled, 0.0, offers.regret_eur)), least)
+        self._uncommit()
+        return self._whole_near(solution)
 
-    def _nearest(self, value: FloatArray) -> FloatArray:
-        """Return the whole commitment nearest to relaxed binaries that keeps all minimum times."""
-        free = self.horizon.free
-        nearest = np.zeros(self.model.n_column)
-        nearest[self.binary] = value
-        nearest[free.u] = self._nearest_on(nearest[free.u], NEARER_ON)
-        return nearest[self.binary]
+    def _settle_schedules(self, solution: Solution, settled: BoolArray) -> int:
+        """Fix the schedules of units that are nearly decided, at least some; returns how many.
+
+        Large units come first: the smaller ones can make up for them afterwards.
+        """
+        choice = self.choice
+        share = choice.shares(solution.x)
+        largest = self._largest(share)
+        most = share[largest]
+        open_ = ~settled & (most < 1.0 - WHOLE)
+        if not open_.any():
+            return 0
+        least = max(int(np.ceil(DIVE_SHARE * open_.sum())), DIVE_UNITS_LEAST)
+        weight = np.where(open_, most * self.inputs.grid.units.p_mw_max[choice.unit], -1.0)
+        first = np.argsort(-weight, kind="stable")[:least]
+        now = open_ & (most >= DIVE_UP)
+        now[first] |= open_[first]
+        log.debug("dive: %d units are open, %d settled", int(open_.sum()), int(now.sum()))
+        settled |= now
+        of_settled = np.flatnonzero(now[choice.owner] & (choice.column >= 0))
+        self._fix(choice.column[of_settled], np.isin(of_settled, largest).astype(float))
+        return int(now.sum())
+
+    def _round_binaries(self, solution: Solution, fixed: BoolArray) -> int:
+        """Fix the binaries that are nearly whole, at least some; returns how many."""
+        value = solution.x[self.binary]
+        open_ = (np.abs(value - np.round(value)) > WHOLE) & ~fixed
+        if not open_.any():
+            return 0
+        log.debug("dive: %d of %d binaries are open", int(open_.sum()), open_.size)
+        up, down = open_ & (value >= DIVE_UP), open_ & (value <= DIVE_DOWN)
+        least = max(int(np.ceil(DIVE_SHARE * open_.sum())), DIVE_LEAST)
+        missing = least - int((up | down).sum())
+        if missing > 0:
+            rest = np.flatnonzero(open_ & ~up & ~down)
+            up[rest[np.argsort(-value[rest], kind="stable")][:missing]] = True
+        self._fix(self.binary[up], np.ones(int(up.sum())))
+        self._fix(self.binary[down], np.zeros(int(down.sum())))
+        fixed |= up | down
+        return int((up | down).sum())
 
     def _nearest_on(self, value: FloatArray, up: float) -> BoolArray:
         """Return the commitment nearest to relaxed values that keeps all minimum times, both (period, free).
 
         From `up` on, being on is nearer.
         """
-        free, inputs = self.horizon.free, self.horizon.inputs
+        free, inputs = self.free, self.inputs
         lasted = -(-np.abs(inputs.initial_h[free.unit]) // inputs.period_h)
         return cheapest_schedule(
             up - value,
-            np.where(free.range.first_stop_barred & (np.arange(free.shape[0]) == 0)[:, None], 1, free.known),
+            self._free_known(),
             free.initial_on > 0,
             np.zeros(free.unit.size, np.int64) if inputs.free_start else np.maximum(lasted, 1),
             free.min_up,
             free.min_down,
         )
 
+    def _free_known(self) -> IntArray:
+        """Return what is known of the units with binaries, first stops that are barred included."""
+        known = self.free.known.copy()
+        known[0] = np.where(self.free.range.first_stop_barred, 1, known[0])
+        return known
+
     def _respond(self, best: _Best) -> _Best:
         """Give one unit after the other its best schedule, those first that the prices promise most of.
 
         Each unit is asked once before any is asked again.
         """
-        free, limits, rules = self.horizon.free, self.limits, self._rules()
+        limits = self.limits
         asked: set[int] = set()
         improved, failed = False, 0
         for round_ in range(limits.responses_max):
-            on = best.solution.x[free.u] > 0.5
-            least = max(limits.gap * abs(best.objective), 1.0) / 100
-            promising = best_switches(on, best.solution.column_dual[free.u], rules, least)
-            switch = next((s for s in promising if s.unit not in asked), None)
-            if switch is None and improved and promising:
-                asked, improved, switch = set(), False, promising[0]
-            if switch is None or best.gap <= limits.gap or failed == FAILED_RESPONSES_MAX:
+            promising = self._promising(best, max(limits.gap * abs(best.objective), 1.0) / 100)
+            unit = next((unit for _, unit in promising if unit not in asked), None)
+            if unit is None and improved and promising:
+                asked, improved, unit = set(), False, promising[0][1]
+            if unit is None or best.gap <= limits.gap or failed == FAILED_RESPONSES_MAX:
                 break
-            asked.add(switch.unit)
+            asked.add(unit)
             failed += 1
-            own = self._best_schedule(best, on, switch.unit)
-            if own is None or (own == on[:, switch.unit]).all():
+            own = self._best_schedule(best, unit)
+            if own is None or (own == best.on[:, unit]).all():
                 continue
-            tried = self._dispatch(self._binaries(_with(on, switch.unit, own)), best.bound)
+            tried = self._dispatch(_with(best.on, unit, own), best.bound)
             better = tried is not None and tried.objective < best.objective - 1e-9 * abs(best.objective)
-            log.debug("response %d promises %.0f, better: %s", round_, switch.gain_eur, better)
+            log.debug("response %d: better: %s", round_, better)
             if tried is not None and better:
                 best, improved, failed = tried, True, 0
         return best
 
-    def _best_schedule(self, best: _Best, on: BoolArray, unit: int) -> BoolArray | None:
-        """Return the best schedule of a free unit while all others keep theirs, (period,); None if unknown."""
-        free, units = self.horizon.free, self.inputs.grid.units
-        known = free.known[:, unit].copy()
-        if free.range.first_stop_barred[unit]:
-            known[0] = 1
+    def _promising(self, best: _Best, least_eur: float) -> list[tuple[float, int]]:
+        """Return what a better schedule may gain at most, and for which decided unit, the most first."""
+        n = self.choice.unit.size
+        place = self.choice.take(np.arange(n), np.ascontiguousarray(best.on[:, :n].T))
+        gain = self.choice.offers(self.horizon.prices(best.solution), place).regret_eur
+        found = [(float(gain[i]), int(i)) for i in np.flatnonzero(gain >= least_eur)]
+        price = best.solution.column_dual[self.free.u]
+        switches = best_switches(best.on[:, n:], price, self._rules(), least_eur)
+        return sorted([*found, *((s.gain_eur, n + s.unit) for s in switches)], reverse=True)
+
+    def _best_schedule(self, best: _Best, unit: int) -> BoolArray | None:
+        """Return the best schedule of a decided unit while all others keep theirs, (period,); None if unknown."""
+        units = self.inputs.grid.units
+        known = np.column_stack([self.choice.priced.known, self._free_known()])[:, unit]
         solutions = []
         for state in (False, True):
             path = np.where(known == FREE, state, known == 1)
-            same = bool((path == on[:, unit]).all())
-            solution = best.solution if same else self._trial(_with(on, unit, path))
+            same = bool((path == best.on[:, unit]).all())
+            solution = best.solution if same else self._trial(_with(best.on, unit, path))
             if solution is None:
                 return None
             solutions.append(solution)
         if self.model.n_column > self._period_costs.n_column:
             self._period_costs = self._split()
         off, running = (self._period_costs.of(solution.x) for solution in solutions)
-        worth = running - off + units.minimum_output_eur_per_h[free.unit[unit]] * self.inputs.period_h
-        found = unit_schedules(self.inputs, free.unit[unit : unit + 1], known[:, None], worth[:, None])
+        worth = running - off + units.minimum_output_eur_per_h[self.decided[unit]] * self.inputs.period_h
+        found = unit_schedules(self.inputs, self.decided[unit : unit + 1], known[:, None], worth[:, None])
         return found.on[:, 0] if np.isfinite(found.least_eur[0]) else None
 
     def _rules(self) -> SwitchRules:
-        free = self.horizon.free
+        free = self.free
         return SwitchRules(
             known=free.known,
             initial_on=free.initial_on > 0,
-            free_start=self.horizon.inputs.free_start,
+            free_start=self.inputs.free_start,
             min_up=free.min_up,
             min_down=free.min_down,
             first_stop_barred=free.range.first_stop_barred,
         )
 
     def _split(self) -> PeriodCosts:
-        free = self.horizon.free
-        fixed = [columns.ravel() for columns in (free.u, free.v, free.w)]
+        free, choice = self.free, self.choice
+        fixed = [columns.ravel() for columns in (free.u, free.v, free.w, choice.u)]
+        fixed.append(choice.column[choice.unit.size :])
         return PeriodCosts(self.model, self.horizon.balance, np.concatenate(fixed))
 
-    def _binaries(self, on: BoolArray) -> FloatArray:
-        """Return the values of the binaries of a commitment (period, free)."""
-        values = np.zeros(self.model.n_column)
-        values[self.horizon.free.u] = on
-        return values[self.binary]
-
     def _trial(self, on: BoolArray) -> Solution | None:
-        """Dispatch a commitment (period, free) with the branch limits at hand; None if impossible."""
-        self._fix(self.binary, self._binaries(on))
+        """Dispatch a commitment (period, decided) with the branch limits at hand; None if impossible."""
+        self._commit(on)
         solution = self.session.solve_relaxation()
-        self._release(self.binary)
+        self._uncommit()
         return solution if solution.found else None
 
+    def _finish(self, best: _Best | None, bound: float) -> _Best | None:
+        """Go on with the MIP of what the bound leaves open, if it is small; the better one of old and new."""
+        search = self if not self.choice.unit.size else self._exactly(best, bound)
+        if search.binary.size > self.limits.mip_binaries_max:
+            return best
+        found = search._whole(best, bound)
+        self._timed_out |= search.session.timed_out
+        return found
+
+    def _exactly(self, best: _Best | None, bound: float) -> Search:
+        """Return a search with binaries for all units, without states that cost more than the best commitment."""
+        known = self._known.copy()
+        if best is not None:
+            choice = self.choice
+            found = choice.priced.best(self._prices)
+            dear = bound + found.through_eur - found.least_eur > best.objective
+            known[:, choice.unit] = np.where(dear[:, 0], 1, np.where(dear[:, 1], 0, known[:, choice.unit]))
+        outline = replace(self.outline, limits=self.horizon.limits.generated)
+        inputs = replace(self.inputs, fixed_on=known)
+        return Search(inputs, self._open_session, self.limits, outline, by_schedules=False)
+
     def _whole(self, best: _Best | None, bound: float) -> _Best | None:
-        """Go on with the whole MIP; the better one of the old and the new commitment."""
+        """Solve the whole MIP; the better one of the old and the new commitment."""
         start = None
         if best is not None:
-            start = np.append(best.solution.x, np.zeros(self.model.n_column - best.solution.x.size))
-        found = self.session.solve_integer(self.limits.gap, self.limits.nodes_max, start)
-        bound = max(bound, found.bound)
-        better = self._dispatch(np.round(found.x[self.binary]), bound) if found.found else None
-        candidates = [c for c in (best, better) if c is not None]
-        if not candidates:
-            return None
-        return _Best(min(candidates, key=lambda c: c.objective).solution, bound)
+            known = np.zeros(self._known.shape, bool)
+            known[:, np.concatenate([best.horizon.choice.unit, best.horizon.free.unit])] = best.on
+            start = self._dispatch(known[:, self.decided], bound)
+        first = None if start is None else _longer(start.solution.x, self.model.n_column)
+        found = self.session.solve_integer(self.limits.gap, self.limits.nodes_max, first)
+        bound = max(bound, found.bound if best is None else min(found.bound, best.objective))
+        better = self._dispatch(found.x[self.free.u] > 0.5, bound) if found.found else None
+        candidates = [replace(c, bound=bound) for c in (best, better) if c is not None]
+        return min(candidates, key=lambda c: c.objective, default=None)
 
-    def _dispatch(self, commitment: FloatArray, bound: float) -> _Best | None:
-        """Solve the rest with the binaries fixed, with all branch limits that matter; None if impossible."""
-        self._fix(self.binary, commitment)
+    def _dispatch(self, on: BoolArray, bound: float) -> _Best | None:
+        """Dispatch a commitment (period, decided) with all branch limits that matter; None if impossible."""
+        self._commit(on)
         plant = self.horizon.plant
         solution = self._solve_directions()
         for _ in range(self.limits.network_rounds_max):
@@ -409,10 +521,8 @@ class Search:
             if not new and not plant.settle_rivals(solution.x):
                 break
             solution = self._solve_directions()
-        self._release(self.binary)
-        if not solution.found:
-            return None
-        return _Best(solution, bound)
+        self._uncommit()
+        return _Best(on, solution, bound, self.horizon) if solution.found else None
 
     def _solve_directions(self) -> Solution:
         """Solve with the commitment fixed; storages and HVDC lines that ran both ways get one direction."""
@@ -429,7 +539,12 @@ class Search:
 
 
 def _with(on: BoolArray, unit: int, path: BoolArray) -> BoolArray:
-    """Return a commitment (period, free) with the schedule of one unit replaced."""
+    """Return a commitment (period, decided) with the schedule of one unit replaced."""
     changed = on.copy()
     changed[:, unit] = path
     return changed
+
+
+def _longer(x: FloatArray, size: int) -> FloatArray:
+    """Return a solution with zeros for columns that were added since."""
+    return np.append(x, np.zeros(size - x.size))

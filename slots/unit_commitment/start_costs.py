@@ -38,16 +38,22 @@ def switching_cost_eur(
     """
     cost = np.zeros(on.shape)
     for i in np.flatnonzero(units.committable):
-        state = bool(on[0, i]) if free_start else bool(initial_on[i])
+        before = bool(on[0, i]) if free_start else bool(initial_on[i])
         off_h = COLD_H if free_start else abs(int(initial_h[i]))
-        for t in range(on.shape[0]):
-            if on[t, i] and not state:
-                cost[t, i] = start_cost_eur(units, int(i), off_h)
-            elif state and not on[t, i]:
-                cost[t, i] = units.shutdown_eur[i]
-                off_h = 0
-            state = bool(on[t, i])
-            off_h += period_h
+        cost[:, i] = schedule_switching_eur(units, int(i), on[:, i], before, off_h, period_h)
+    return cost
+
+
+def schedule_switching_eur(
+    units: Units, unit: int, on: BoolArray, initial_on: bool, off_h: int, period_h: int
+) -> FloatArray:
+    """Return start and shutdown costs of a unit's schedule, (period,) in EUR; `off_h` are hours off before it."""
+    cost = np.zeros(on.size)
+    for t in np.flatnonzero(np.diff(on, prepend=initial_on)).tolist():
+        if on[t]:
+            cost[t] = start_cost_eur(units, unit, off_h + t * period_h)
+        else:
+            cost[t], off_h = units.shutdown_eur[unit], -t * period_h
     return cost
 
 

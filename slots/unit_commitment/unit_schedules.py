@@ -10,7 +10,9 @@ from slots.unit_commitment.contract import Inputs
 from slots.unit_commitment.start_costs import start_classes
 
 
-def unit_schedules(inputs: Inputs, unit: IntArray, known: IntArray, on_eur: FloatArray) -> ScheduleCosts:
+def unit_schedules(
+    inputs: Inputs, unit: IntArray, known: IntArray, on_eur: FloatArray, edge_eur: FloatArray | None = None
+) -> ScheduleCosts:
     """Return what schedules of some units cost, starts and stops included.
 
     Parameters
@@ -20,6 +22,8 @@ def unit_schedules(inputs: Inputs, unit: IntArray, known: IntArray, on_eur: Floa
         1 on, 0 off, -1 free.
     on_eur : (period, chosen)
         What it costs to be on, besides starts and stops.
+    edge_eur : (3, period, chosen), optional
+        What the first, the last and the only period of a run costs on top.
 
     Notes
     -----
@@ -45,4 +49,5 @@ def unit_schedules(inputs: Inputs, unit: IntArray, known: IntArray, on_eur: Floa
         np.zeros_like(lasted) if inputs.free_start else lasted,
         limits.min_up[unit],
         limits.min_down[unit],
+        edge_eur,
     )

@@ -147,13 +147,24 @@ def test_cheapest_schedule_equals_enumeration(seed: int) -> None:
     assert price @ found == pytest.approx(min(price @ np.array(p) for p in paths))
 
 
+@pytest.mark.parametrize("edged", [False, True])
 @pytest.mark.parametrize("seed", range(12))
-def test_schedule_costs_equal_enumeration(seed: int) -> None:
+def test_schedule_costs_equal_enumeration(seed: int, edged: bool) -> None:
     rng = np.random.default_rng(seed)
     n, up, down = 8, int(rng.integers(1, 4)), int(rng.integers(1, 4))
     price, start = rng.normal(0, 1, n), np.sort(rng.random(5))
     stop, initial_on, lasted = float(rng.random()), bool(rng.integers(2)), int(rng.integers(0, 4))
     known = np.full(n, -1)
+    edge = rng.random((3, n)) * edged
+
+    def edges(path: tuple[int, ...]) -> float:
+        before = path[0] if lasted == 0 else int(initial_on)
+        total = 0.0
+        for t, on in enumerate(path):
+            first, last = not (path[t - 1] if t else before), t < n - 1 and not path[t + 1]
+            kind = 2 if first and last else 0 if first else 1
+            total += edge[kind, t] if on and (first or last) else 0.0
+        return total
 
     def cost(path: tuple[int, ...]) -> float:
         state, age = (path[0], 99) if lasted == 0 else (int(initial_on), lasted)
@@ -166,13 +177,13 @@ def test_schedule_costs_equal_enumeration(seed: int) -> None:
                 state, age = value, 0
             total += value * price[t]
             age += 1
-        return total
+        return total + edges(path)
 
     paths = list(itertools.product((0, 1), repeat=n))
     costs = np.array([cost(p) for p in paths])
     found = schedule.schedule_costs(
         price[:, None], known[:, None], start[:, None], np.array([stop]),
-        np.array([initial_on]), np.array([lasted]), np.array([up]), np.array([down]),
+        np.array([initial_on]), np.array([lasted]), np.array([up]), np.array([down]), edge[:, :, None],
     )  # fmt: skip
     for t, state in itertools.product(range(n), (0, 1)):
         least = min(costs[[p[t] == state for p in paths]])
