@@ -28,8 +28,15 @@ from bos_core.index.records import (
     TaskSetRecord,
 )
 from bos_core.index.tables import DEPENDENCY, LOG, OUTBOX, OUTPUT, PROJECT, TASK, TASK_SET, USER
-from bos_core.objects.errors import FencedError, IllegalTransitionError, LedgerError, NotFoundError
+from bos_core.objects.errors import (
+    FencedError,
+    IllegalTransitionError,
+    LedgerError,
+    NotFoundError,
+    raise_if_any,
+)
 from bos_core.objects.task import LEGAL_MOVES, Receipt, Task, TaskSetContext, TaskState
+from bos_core.objects.text import check_texts, is_storable, storable
 
 __all__ = [
     "AlreadyDone",
@@ -70,7 +77,10 @@ class Ledger:
         ------
         LedgerError
             If the trace id belongs to another request.
+        InputError
+            If a text of the request cannot be kept.
         """
+        raise_if_any(check_texts("request", {**context.as_dict(), "parameters": parameters or {}}))
         with writing(self.engine) as connection:
             for table, name in ((USER, context.user), (PROJECT, context.project)):
                 connection.execute(insert_new(self.engine, table).values(name=name, created_s=_NOW))
@@ -102,7 +112,7 @@ class Ledger:
 
     def set_task_set_state(self, trace_id: str, state: TaskState, message: str = "") -> None:
         """Record the state of the whole request; final states get a finish time."""
-        values = {"state": state.value, "message": message[:MESSAGE_LENGTH_MAX]}
+        values = {"state": state.value, "message": _message(message)}
         finished = _NOW if state.value in _FINAL else None
         with writing(self.engine) as connection:
             query = sa.update(TASK_SET).where(TASK_SET.c.trace_id == trace_id)
@@ -124,6 +134,8 @@ class Ledger:
         NotFoundError
             If a task set was not opened.
         """
+        texts = ({"chunk": task.input.chunk, "parameters": task.input.parameters} for task in tasks)
+        raise_if_any([finding for some in texts for finding in check_texts("task", some)])
         rows = [_task_values(task) for task in tasks]
         needs = [{"task": task.id, "needs": other} for task in tasks for other in task.depends_on]
         try:
@@ -213,7 +225,7 @@ class Ledger:
         measured = {"wall_s": wall_s, "io_s": io_s, "peak_rss_mb": peak_rss_mb}
         values = {"state": state.value, "lease_until_s": None, "memory_mb": 0, "finished_s": _NOW}
         with writing(self.engine) as connection:
-            query = _owned(task_id, attempt).values(**values, **measured, message=message[:MESSAGE_LENGTH_MAX])
+            query = _owned(task_id, attempt).values(**values, **measured, message=_message(message))
             if connection.execute(query).rowcount != 1:
                 record = _task(connection, task_id)
                 if record.attempt == attempt and record.state is state:
@@ -223,14 +235,14 @@ class Ledger:
                 connection.execute(sa.insert(OUTPUT), [_output_values(output) for output in outputs])
             payload = {"attempt": attempt, "state": state.value, "outputs": [o.address for o in outputs]}
             _announce(connection, "task", task_id, payload)
-        return Receipt(task_id, state, attempt, True, **measured, message=message[:MESSAGE_LENGTH_MAX])
+        return Receipt(task_id, state, attempt, True, **measured, message=_message(message))
 
     def fail_waiting(self, task_ids: Collection[str], message: str) -> int:
         """Fail tasks that will never start (cancelled, or their predecessor failed); return how many."""
         query = sa.update(TASK).where(
             TASK.c.id.in_(sa.bindparam("ids", expanding=True)), TASK.c.state.in_(("pending", "retrying"))
         )
-        values = {"state": "failed", "message": message[:MESSAGE_LENGTH_MAX], "finished_s": _NOW}
+        values = {"state": "failed", "message": _message(message), "finished_s": _NOW}
         with writing(self.engine) as connection:
             return sum(
                 connection.execute(query.values(**values), {"ids": piece}).rowcount
@@ -376,7 +388,7 @@ class Ledger:
     def log(self, lines: Iterable[LogLine]) -> None:
         """Append lines to the task set's log."""
         rows = [{k: v for k, v in asdict(line).items() if k != "created_s"} for line in lines]
-        rows = [{**row, "message": row["message"][:MESSAGE_LENGTH_MAX]} for row in rows]
+        rows = [{**row, "logger": storable(row["logger"]), "message": _message(row["message"])} for row in rows]
         with writing(self.engine) as connection:
             for piece in pieces(rows):
                 connection.execute(sa.insert(LOG).values(created_s=_NOW), piece)
@@ -407,6 +419,11 @@ class Ledger:
         with writing(self.engine) as connection:
             for piece in pieces(sorted(sequences)):
                 connection.execute(query.values(drained_s=_NOW), {"ids": piece})
+
+
+def _message(text: str) -> str:
+    """Return what is kept of a message."""
+    return storable(text[:MESSAGE_LENGTH_MAX])
 
 
 def _take(connection: Connection, task_id: str, holder: str, lease_s: float, memory_mb: int) -> int | None:
@@ -454,13 +471,16 @@ def _announce(connection: Connection, kind: str, key: str, payload: Mapping[str,
 
 
 def _task(connection: Connection, task_id: str) -> TaskRecord:
-    row = connection.execute(sa.select(TASK).where(TASK.c.id == task_id)).mappings().one_or_none()
+    query = sa.select(TASK).where(TASK.c.id == task_id)
+    row = connection.execute(query).mappings().one_or_none() if is_storable(task_id) else None
     if row is None:
         raise NotFoundError(f"no task {task_id}; register it first, or list tasks with `bos ps`")
     return _task_record(row)
 
 
 def _task_set(connection: Connection, trace_id: str) -> TaskSetRecord:
+    if not is_storable(trace_id):
+        raise NotFoundError(f"run {trace_id!r} is unknown; `bos ps` lists the known ones")
     query = sa.select(TASK_SET).where(TASK_SET.c.trace_id.startswith(trace_id, autoescape=True)).limit(2)
     rows = connection.execute(query).mappings().all()
     exact = [row for row in rows if row["trace_id"] == trace_id]

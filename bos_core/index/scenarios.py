@@ -16,9 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from bos_core.index.database import DatabaseClock, insert_new, reading, writing
 from bos_core.index.tables import CHUNK, OUTBOX, PROJECT, SCENARIO, USER, VERSION
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, raise_if_any
+from bos_core.objects.text import check_texts, is_storable
 
 _NAMESPACE = uuid.UUID("f7a6b2f0-57a5-5d53-8d0b-8a5f6f0d3a11")
 _NOW = DatabaseClock()
+_DIGITS_MAX = 10
 _PREFIX_LENGTH_MIN = 6
 
 
@@ -87,7 +89,7 @@ def content_digest(chunks: Iterable[Chunk]) -> str:
 
 def check_name(name: str) -> list[Finding]:
     """Return a finding when a scenario's name is empty, too long, or could be mistaken for a version."""
-    if re.fullmatch(r"[^@\s][^@\n]{0,199}", name) and not _is_uuid(name):
+    if re.fullmatch(r"[^@\s][^@\n]{0,199}", name) and is_storable(name) and not _is_uuid(name):
         return []
     remedy = "use up to 200 characters without @, and no UUID"
     return [Finding("scenario", (name,), "is no scenario name", remedy, "name")]
@@ -107,7 +109,8 @@ class ScenarioIndex:
         OptionError
             If `check_name` objects.
         """
-        raise_if_any(check_name(name), OptionError)
+        texts = {"description": description, "owner": self.user, "project": self.project}
+        raise_if_any([*check_name(name), *check_texts("scenario", texts)], OptionError)
         with writing(self.engine) as connection:
             for table, key in ((USER, self.user), (PROJECT, self.project)):
                 connection.execute(insert_new(self.engine, table).values(name=key, created_s=_NOW))
@@ -136,6 +139,7 @@ class ScenarioIndex:
         NotFoundError
             If scenario, parent or task do not exist.
         """
+        raise_if_any(check_texts("version", {"message": message}), OptionError)
         digest = content_digest(chunks)
         key = "\x1f".join([scenario, parent or "", digest, trace_id, step, made_by_task or ""])
         version_id = str(uuid.uuid5(_NAMESPACE, key))
@@ -185,12 +189,14 @@ class ScenarioIndex:
         NotFoundError
             If nothing, or more than one version, answers to the reference.
         """
+        if not is_storable(reference):
+            raise NotFoundError(f"no scenario version {reference!r}; `bos scenarios` lists the known ones")
         name, _, number = reference.rpartition("@")
         with reading(self.engine) as connection:
             for condition in (
                 VERSION.c.id == reference,
                 sa.and_(SCENARIO.c.name == name, VERSION.c.number == int(number))
-                if name and number.isdecimal()
+                if name and number.isdecimal() and len(number) < _DIGITS_MAX
                 else sa.and_(SCENARIO.c.name == reference, VERSION.c.number == _newest_given()),
                 VERSION.c.id.startswith(reference, autoescape=True)
                 if len(reference) >= _PREFIX_LENGTH_MIN

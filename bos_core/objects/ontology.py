@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bos_core.objects.errors import Finding
+from bos_core.objects.text import check_lengths, check_texts
 
 
 class DataType(StrEnum):
@@ -817,6 +818,8 @@ _SERIES = (
 
 SERIES: Mapping[str, SeriesSchema] = MappingProxyType({series.name: series for series in _SERIES})
 
+NAME_LENGTH_MAX = 1000
+"""Names and keys are indexed: Neo4j's index takes 8 kB, four bytes a character at most, and PostgreSQL's less."""
 HOURS_PER_YEAR = 8760
 MONTH_STARTS = (0, 744, 1416, 2160, 2880, 3624, 4344, 5088, 5832, 6552, 7296, 8016, HOURS_PER_YEAR)
 """Hour at which each month begins, and the end of the year; the year of 8760 hours has no 29 February."""
@@ -853,6 +856,11 @@ def check_table(name: str, table: pa.Table) -> list[Finding]:
             findings.append(Finding(name, (), f"has type {values.type}", f"give {column.type}", column.name))
         elif not column.nullable and values.null_count:
             findings.append(Finding(name, (), f"has {values.null_count} nulls", "fill them", column.name))
+        elif pa.types.is_string(values.type):
+            texts = values.unique().to_pylist()
+            findings += check_texts(name, {column.name: texts})
+            if column.name == "name" or column.name in schema.key:
+                findings += check_lengths(name, column.name, texts, NAME_LENGTH_MAX)
     if not findings and table.num_rows:
         counts = table.group_by(list(schema.key)).aggregate([([], "count_all")])
         repeated = counts.filter(pc.greater(counts["count_all"], 1))
