@@ -24,9 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bos_core.access import scenario_versions
 from bos_core.access.audit import Losses, losses
 from bos_core.access.openlineage import openlineage_events
 from bos_core.access.scenario_data import ScenarioReader
+from bos_core.access.scenario_diff import Difference, difference
+from bos_core.access.scenario_edit import Edit, parse_edits, read_edits
+from bos_core.access.scenario_merge import Settle
+from bos_core.access.scenario_versions import Edited, LogEntry, Merged
 from bos_core.access.trace import NEWEST, Trace, trace, trace_file, trace_task
 from bos_core.access.uses import Uses, uses
 from bos_core.access.workspace import Workspace
@@ -286,6 +291,76 @@ class Scenarios:
     def read(self, reference: str) -> ScenarioReader:
         """Return a reader of a version's tables, series and grid."""
         return self.workspace.reader(reference)
+
+    def branch(self, source: str, name: str, message: str = "") -> VersionRecord:
+        """Start a new scenario with the content of a version; nothing is copied.
+
+        Raises
+        ------
+        ConflictError
+            If there is a scenario of this name already.
+        """
+        return scenario_versions.branch(self.workspace, source, name, message)
+
+    def edit(
+        self, reference: str, *edits: str | Edit, file: str | Path | None = None, message: str = ""
+    ) -> Edited:
+        """Change values of tables and series of a scenario, as its next version.
+
+        >>> bos.scenarios.branch("mine", "hot-summer")
+        >>> bos.scenarios.edit("hot-summer", "load.p_mw:*@North[06-01:09-01]*=1.1", "line.i_max_ka:Line 7=2.1")
+
+        Parameters
+        ----------
+        edits : str or Edit
+            ``TARGET:ELEMENT[HOURS]=VALUE``; `bos_core.access.scenario_edit` has the whole grammar.
+        file : path, optional
+            CSV, Parquet or JSON of further edits: target, element, hours, operation, value.
+
+        Raises
+        ------
+        InputError
+            With all findings; nothing is written then.
+        """
+        typed = [one if isinstance(one, Edit) else parse_edits([one])[0] for one in edits]
+        read = read_edits(Path(file)) if file else []
+        return scenario_versions.edit(self.workspace, reference, [*typed, *read], _new_findings, message)
+
+    def diff(self, before: str, after: str) -> Difference:
+        """Return what differs between two versions."""
+        return difference(self.read(before), self.read(after))
+
+    def log(self, reference: str) -> list[LogEntry]:
+        """Return the version and all that it was made from, newest first, with what each added."""
+        return scenario_versions.log(self.workspace, reference)
+
+    def merge(
+        self, ours: str, theirs: str, into: str = "", settle: Settle | str | None = None, message: str = ""
+    ) -> Merged:
+        """Merge what `theirs` changed since the nearest common ancestor into `ours`, as its next version.
+
+        Parameters
+        ----------
+        into : str
+            New scenario for the merged version.
+        settle : {"ours", "theirs"}, optional
+            Whose values count where both changed the same thing.
+
+        Raises
+        ------
+        MergeConflictError
+            With all conflicts; nothing is written then.
+        """
+        how = Settle(settle) if settle else None
+        return scenario_versions.merge(self.workspace, ours, theirs, _new_findings, into, how, message)
+
+
+def _new_findings(before: Mapping[str, pa.Table], after: Mapping[str, pa.Table]) -> list[Finding]:
+    """Return what is wrong with tables and was not before."""
+    from bos_core.exchange.validation import validate_tables  # the format readers beside it take seconds to load
+
+    known = set(validate_tables(before))
+    return [finding for finding in validate_tables(after) if finding not in known]
 
 
 class Run:

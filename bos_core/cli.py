@@ -23,7 +23,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bos_core import listings
+from bos_core import listings, scenario_commands
+from bos_core.objects import plan_hours
 from bos_core.objects.errors import BosError, Finding, OptionError, StorageError
 from bos_core.objects.settings import Settings
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(scenario_commands.app)
 out = Console()
 err = Console(stderr=True)
 
@@ -344,15 +346,12 @@ def _show_result(run: Any, output: Path | None = None) -> Path:
 
 def hour_of(text: str) -> int:
     """Return the hour of the year of a number or a date ``MM-DD`` (29 February does not exist)."""
-    if text.isdecimal():
-        return int(text)
     try:
-        date = dt.datetime.strptime(f"2015-{text}", "%Y-%m-%d")
+        return plan_hours.hour_of(text)
     except ValueError:
         raise OptionError(
             (Finding("option", ("--start",), f"{text!r} is no hour and no date", "give 0 to 8759, or MM-DD"),)
         ) from None
-    return (date - dt.datetime(2015, 1, 1)).days * 24
 
 
 def _name(text: str) -> str:

@@ -85,6 +85,11 @@ class ScenarioReader:
         lines = (f"{key}\x1f{chunk.digest}" for key, chunk in self._chunks.items() if key.startswith("table/"))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
+    def table_digest(self, name: str) -> str | None:
+        """Return the digest of a table, None where the version has none."""
+        chunk = self._chunks.get(_table_key(name))
+        return None if chunk is None else chunk.digest
+
     def has(self, name: str) -> bool:
         """Say whether the version holds the table or the series."""
         return _table_key(name) in self._chunks or self.has_series(name)
@@ -213,14 +218,14 @@ class ScenarioWriter:
         self._store, self._index = store, index
         self._parent = None if parent is None else index.get(parent)
         self._chunks = {} if self._parent is None else index.chunks(self._parent.id)
-        self._series = SeriesChunks(store, self._chunks)
+        self.stored = SeriesChunks(store, self._chunks)
         self._scenario = scenario or (self._parent.scenario_name if self._parent else "")
         self._table_bytes = 0
 
     @property
     def bytes_written(self) -> int:
         """What the store has gained through this writer."""
-        return self._table_bytes + self._series.bytes_written
+        return self._table_bytes + self.stored.bytes_written
 
     def put_table(self, name: str, table: pa.Table) -> None:
         """Replace a table.
@@ -270,7 +275,7 @@ class ScenarioWriter:
         columns = np.asarray(ids, dtype=np.str_)
         raise_if_any(_check_series(name, columns, np.asarray(values), first_hour))
         clean = np.ascontiguousarray(values, dtype=SERIES[name].type.to_pandas_dtype())
-        self._series.replace(name, columns, clean, first_hour)
+        self.stored.replace(name, columns, clean, first_hour)
 
     def edit_series(self, name: str, hours: slice, ids: Sequence[str] | StrArray, values: np.ndarray) -> int:
         """Replace a block of values within a series; return how many values it changes.
@@ -292,11 +297,11 @@ class ScenarioWriter:
             If there is no such series, or it lacks an element.
         """
         columns = np.asarray(ids, dtype=np.str_)
-        if not self._series.has(name):
-            known = ", ".join(self._series.names()) or "none"
+        if not self.stored.has(name):
+            known = ", ".join(self.stored.names()) or "none"
             raise NotFoundError(f"there is no series {name!r} to edit; there is {known}")
         findings = _check_series(name, columns, np.asarray(values), hours.start)
-        covered = self._series.hours(name)
+        covered = self.stored.hours(name)
         if not covered.start <= hours.start <= hours.stop <= covered.stop or values.shape[0] != (
             hours.stop - hours.start
         ):
@@ -305,19 +310,31 @@ class ScenarioWriter:
             findings.append(Finding(name, (), problem, remedy))
         raise_if_any(findings)
         clean = np.ascontiguousarray(values, dtype=SERIES[name].type.to_pandas_dtype())
-        return self._series.lay(name, hours, columns, clean)
+        return self.stored.lay(name, hours, columns, clean)
 
     def drop_series(self, name: str) -> None:
         """Leave a series out of the new version."""
-        self._series.drop(name)
+        self.stored.drop(name)
 
-    def commit(self, message: str, task_id: str | None = None, step: str = "", trace_id: str = "") -> str:
+    def commit(
+        self,
+        message: str,
+        task_id: str | None = None,
+        step: str = "",
+        trace_id: str = "",
+        merged: str | None = None,
+        head: str | None = None,
+    ) -> str:
         """Make the version visible in one transaction; return its id.
+
+        `merged` and `head` are as in `ScenarioIndex.add_version`.
 
         Raises
         ------
         NotFoundError
             If the task is not registered.
+        ConflictError
+            If the scenario's name means another version than `head` by now.
         """
         self._index.create(self._scenario)
         version = self._index.add_version(
@@ -328,6 +345,8 @@ class ScenarioWriter:
             made_by_task=task_id,
             trace_id=trace_id,
             step=step,
+            merged=merged,
+            head=head,
         )
         return version.id
 

@@ -328,10 +328,18 @@ class SeriesChunks:
             changed += new
         return changed
 
+    def take(self, name: str, other: SeriesChunks) -> None:
+        """Replace a series by that of another version, or leave it out when that has none; no file is written."""
+        self.drop(name)
+        self._chunks.update({key: other._chunks[key] for key in other._keys(name)})
+
     def drop(self, name: str) -> None:
         """Leave a series out."""
-        for key in [k for k in self._chunks if k.startswith((f"{_SERIES}/{name}/", f"{_EDIT}/{name}/"))]:
+        for key in self._keys(name):
             del self._chunks[key]
+
+    def _keys(self, name: str) -> list[str]:
+        return [key for key in self._chunks if key.startswith((f"{_SERIES}/{name}/", f"{_EDIT}/{name}/"))]
 
     def _put_edited(
         self, name: str, month: int, first: int, base: np.ndarray, after: np.ndarray, elements: Elements

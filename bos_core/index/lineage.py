@@ -71,7 +71,7 @@ class Lineage:
     def downstream(self, versions: Collection[str] = (), tasks: Collection[str] = ()) -> Downstream:
         """Return what was made from these versions and tasks, themselves not included.
 
-        A version is made from its parent and from the tasks of the step that wrote it; a task from the version
+        A version is made from its parents and from the tasks of the step that wrote it; a task from the version
         that it reads, a version that its parameters name as another source, and the tasks that it needs; a run
         from the version that it is pinned to.
         """
@@ -161,8 +161,9 @@ class Lineage:
 
 
 def _versions_of(connection: Connection, versions: set[str], tasks: set[str]) -> set[str]:
-    """Return the children of versions, and the versions that tasks, or the steps of tasks, wrote."""
+    """Return the children of versions, merges among them, and the versions that tasks, or their steps, wrote."""
     found = _column(connection, sa.select(VERSION.c.id).where(_among(VERSION.c.parent)), versions)
+    found |= _column(connection, sa.select(VERSION.c.id).where(_among(VERSION.c.merged)), versions)
     found |= _column(connection, sa.select(VERSION.c.id).where(_among(VERSION.c.made_by_task)), tasks)
     by_step = (
         sa.select(VERSION.c.id)

@@ -230,6 +230,8 @@ class ScenarioVersion(Row, table=True):
     scenario: str = _key("scenario.id")
     number: int
     parent: str | None = _key("scenario_version.id", nullable=True, index=True)
+    merged: str | None = _key("scenario_version.id", nullable=True, index=True)
+    author: str = ""
     made_by_task: str | None = _key("task.id", nullable=True, index=True)
     trace_id: str = Field(default="", index=True)
     step: str = ""

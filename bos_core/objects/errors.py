@@ -120,6 +120,12 @@ class NotFoundError(BosError):
     exit_code: ClassVar[int] = 6
 
 
+class ConflictError(BosError):
+    """Somebody else was first: what was to be changed has changed since it was read."""
+
+    exit_code: ClassVar[int] = 9
+
+
 class RunFailedError(BosError):
     """A run ended with tasks that did not succeed."""
 

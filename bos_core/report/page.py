@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import tempfile
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +28,7 @@ from bos_core.report.blocks import (
     TableBlock,
 )
 from bos_core.report.charts import TimeAxis
-from bos_core.report.data import ReportData, check
+from bos_core.report.data import Head, ReportData, check
 from bos_core.report.packing import deflated
 from bos_core.report.palette import SCALES
 from bos_core.report.sections_method import annual_section, method_section
@@ -41,6 +42,18 @@ from bos_core.report.sections_overview import key_figures, network_section, prov
 from bos_core.report.sections_power_flow import power_flow_section
 from bos_core.report.sections_schedule import schedule_section
 from bos_core.report.sections_security import adjustment_section, contingency_section, security_section
+from bos_core.report.tables import number
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Top of a page: title, outcome, warnings, key figures, and facts as (label, text, code)."""
+
+    title: str
+    outcome: str
+    warnings: Sequence[str]
+    figures: Sequence[tuple[str, str, str]]
+    facts: Sequence[tuple[str, str, str]]
 
 
 def render(data: ReportData) -> str:
@@ -54,6 +67,18 @@ def render(data: ReportData) -> str:
     store = PackStore()
     with np.errstate(all="ignore"):
         sections = _sections(data, store)
+    head = data.head
+    cover = Cover(head.title, head.outcome, head.warnings, key_figures(data.figures), _facts(head, time))
+    return render_page(cover, time, sections, store, head.first_hour)
+
+
+def render_page(
+    cover: Cover, time: TimeAxis, sections: Sequence[Section], store: PackStore, first_hour: int = 0
+) -> str:
+    """Return sections as one self-contained HTML page.
+
+    `time` gives the dates of its hours, `first_hour` the hour of the year of the first.
+    """
     specs = {}
     for section in sections:
         for position, block in enumerate(section.blocks):
@@ -61,18 +86,15 @@ def render(data: ReportData) -> str:
                 specs[f"{section.id}-{position}"] = block.spec()
     page = {
         "start": time.iso(0),
-        "hours": data.head.hours,
-        "first_hour": data.head.first_hour,
+        "hours": time.hours,
+        "first_hour": first_hour,
         "leap_hour": time.leap_hour,
         "scales": SCALES,
         "charts": specs,
         "packs": {name: pack.header() for name, pack in store.packs.items()},
     }
     text: str = _template().render(
-        head=data.head,
-        start=time.label(0),
-        end=time.label(data.head.hours - 1),
-        figures=key_figures(data.figures),
+        cover=cover,
         sections=sections,
         kind=_kind,
         packs=store.packs,
@@ -84,8 +106,32 @@ def render(data: ReportData) -> str:
     return text
 
 
+def _facts(head: Head, time: TimeAxis) -> list[tuple[str, str, str]]:
+    """Return what the run was about."""
+    hours = f"{head.hours} h, from {time.label(0)} to {time.label(head.hours - 1)}"
+    facts = [("Scenario", head.scenario, head.scenario_version), ("Hours", hours, "")]
+    if head.sizes:
+        before = f"; before equivalence {_sizes(head.source_sizes)}" if head.source_sizes else ""
+        facts.append(("Network", _sizes(head.sizes) + before, ""))
+    if head.project or head.user:
+        facts.append(("Project", ", ".join(filter(None, (head.project, head.user))), ""))
+    facts.append(("Trace id", "", head.trace_id))
+    if head.run_id:
+        facts.append(("Run", "", head.run_id))
+    return [*facts, ("Made", head.created, "")]
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{number(count)} {name}" for name, count in sizes.items())
+
+
 def write(data: ReportData, path: str | os.PathLike[str]) -> Path:
-    """Write the report to a local file, whole or not at all, and return its path.
+    """Write the report to a local file; see `write_page`."""
+    return write_page(render(data), path)
+
+
+def write_page(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a page to a local file, whole or not at all, and return its path.
 
     Raises
     ------
@@ -93,7 +139,6 @@ def write(data: ReportData, path: str | os.PathLike[str]) -> Path:
         When the file cannot be written.
     """
     target = Path(path)
-    text = render(data)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

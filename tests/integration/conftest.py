@@ -35,7 +35,7 @@ _SHARED = {
         "ontology_suite",
         "graph_suite",
     ),
-    "access": ("store_suite", "commit_suite", "hostile_suite"),
+    "access": ("store_suite", "commit_suite", "hostile_suite", "scenario_versions_suite"),
 }
 
 # The suites of the unit tests run here once more, on the real services.

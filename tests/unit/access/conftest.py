@@ -16,7 +16,9 @@ from bos_core.index.ledger import Ledger
 # The suites are shared with tests/integration, which runs them on S3 and PostgreSQL.
 for _room in ("access", "index"):
     sys.path.insert(0, str(Path(__file__).parents[1] / _room))
-pytest.register_assert_rewrite("store_suite", "commit_suite", "ledger_suite", "hostile_suite")
+pytest.register_assert_rewrite(
+    "store_suite", "commit_suite", "ledger_suite", "hostile_suite", "scenario_versions_suite"
+)
 
 
 @pytest.fixture

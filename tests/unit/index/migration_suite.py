@@ -59,7 +59,12 @@ _ROWS_OF_ONTOLOGY: tuple[tuple[str, dict[str, Any]], ...] = (
     ("t_region", {"content": 1, "id": "r1", "name": "North", "system": "s"}),
 )
 
-ROWS = {FIRST: _ROWS_OF_FIRST, "0002": (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY)}
+_ROWS_OF_MERGES = tuple(
+    (table, row | {"parent": None, "merged": "v1", "author": "ada"} if table == "scenario_version" else row)
+    for table, row in (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY)
+)
+
+ROWS = {FIRST: _ROWS_OF_FIRST, "0002": (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY), "0003": _ROWS_OF_MERGES}
 """A row of every table that a revision knows, as a program of that time wrote it; texts of JSON are JSON."""
 
 

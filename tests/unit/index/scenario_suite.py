@@ -12,7 +12,7 @@ from bos_core.index.ledger import Ledger
 from bos_core.index.programs import ProgramIndex
 from bos_core.index.scenarios import Chunk, ScenarioIndex, content_digest
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
-from bos_core.objects.errors import NotFoundError, OptionError
+from bos_core.objects.errors import ConflictError, NotFoundError, OptionError
 
 
 @pytest.fixture
@@ -136,3 +136,131 @@ def test_a_bare_name_means_what_the_user_put_in_not_what_a_run_made(scenarios: S
     made = scenarios.add_version("mine", [], parent=given.id, message="planned", trace_id="t", step="snapshot")
     assert scenarios.get("mine").id == given.id
     assert scenarios.get(made.label).id == made.id
+
+
+def test_a_version_names_its_author(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    assert scenarios.add_version("base", []).author == "ada"
+
+
+def test_a_branch_has_the_content_of_its_source(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    source = scenarios.add_version("base", [chunk("table/bus"), chunk("edit/load.p_mw/03", "e")])
+    made = scenarios.branch(source, "what if", "a question")
+    assert (made.label, made.parent, made.digest, made.step) == ("what if@1", source.id, source.digest, "branch")
+    assert (made.message, made.author, made.parents) == ("a question", "ada", (source.id,))
+    assert scenarios.chunks(made.id) == scenarios.chunks(source.id)
+    assert scenarios.branch(source, "what if", "a question") == made
+    assert scenarios.get("what if") == made
+
+
+def test_a_branch_does_not_take_a_name_that_is_in_use(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    source = scenarios.add_version("base", [chunk("table/bus")])
+    with pytest.raises(ConflictError, match="already, at base@1; choose another name"):
+        scenarios.branch(source, "base")
+    made = scenarios.branch(source, "other")
+    scenarios.add_version("other", [chunk("table/bus", "e")], parent=made.id)
+    with pytest.raises(ConflictError, match="already, at other@2"):
+        scenarios.branch(source, "other")
+    assert [v.number for v in scenarios.versions("other")] == [1, 2]
+    with pytest.raises(OptionError, match="no scenario name"):
+        scenarios.branch(source, "a@b")
+
+
+def test_what_a_run_made_of_a_branch_does_not_stop_it_from_being_found_again(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    source = scenarios.add_version("base", [chunk("table/bus")])
+    made = scenarios.branch(source, "other")
+    scenarios.add_version("other", [chunk("table/bus", "e")], parent=made.id, trace_id="t", step="snapshot")
+    assert scenarios.branch(source, "other") == made
+
+
+def test_who_comes_second_is_told(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    one = scenarios.add_version("base", [chunk("table/bus")], head="")
+    two = scenarios.add_version("base", [chunk("table/bus", "e")], parent=one.id, head=one.id)
+    with pytest.raises(ConflictError, match="has gone on to base@2; do it again from there"):
+        scenarios.add_version("base", [chunk("table/bus", "f")], parent=one.id, head=one.id)
+    assert scenarios.add_version("base", [chunk("table/bus", "e")], parent=one.id, head=one.id) == two
+    assert scenarios.create("base").versions == 2
+
+
+def test_only_one_of_several_at_once_goes_on_from_a_version(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    start = scenarios.add_version("base", [chunk("table/bus")])
+    outcomes: list[str] = []
+
+    def go(k: int) -> None:
+        try:
+            made = scenarios.add_version("base", [chunk("table/bus", str(k))], parent=start.id, head=start.id)
+            outcomes.append(made.label)
+        except ConflictError:
+            outcomes.append("late")
+
+    threads = [threading.Thread(target=go, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["base@2", *["late"] * 5]
+
+
+def lineage(scenarios: ScenarioIndex, parents: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """Commit versions with these parents, a scenario each, and return their ids by name."""
+    made: dict[str, str] = {}
+    for name, of in parents.items():
+        scenarios.create(name)
+        ids = [made[parent] for parent in of]
+        version = scenarios.add_version(
+            name, [chunk("table/bus", name)], parent=next(iter(ids), None), merged=ids[1] if len(ids) > 1 else None
+        )
+        made[name] = version.id
+    return made
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "nearest"),
+    [
+        ("b", "c", "a"), ("b", "b", "b"), ("a", "c", "a"), ("m", "c", "c"), ("m", "d", "c"), ("m", "e", "b"),
+        ("e", "d", "a"), ("x", "m", None), ("n", "o", "p"),
+    ],
+)  # fmt: skip
+def test_the_nearest_common_ancestor(scenarios: ScenarioIndex, one: str, other: str, nearest: str | None) -> None:
+    made = lineage(
+        scenarios,
+        {
+            "a": (), "b": ("a",), "c": ("a",), "m": ("b", "c"), "d": ("c",), "e": ("b",), "x": (),
+            "p": ("m",), "n": ("p", "e"), "o": ("p",),
+        },
+    )  # fmt: skip
+    for pair in ((one, other), (other, one)):
+        found = scenarios.common_ancestor(*(made[name] for name in pair))
+        assert (found and found.scenario_name) == nearest
+
+
+def test_history_goes_through_both_parents(scenarios: ScenarioIndex) -> None:
+    made = lineage(scenarios, {"a": (), "b": ("a",), "c": ("a",), "m": ("b", "c"), "x": ()})
+    assert [v.scenario_name for v in scenarios.history(made["m"])] == ["m", "c", "b", "a"]
+    assert [v.scenario_name for v in scenarios.chain(made["m"])] == ["m", "b", "a"]
+
+
+def test_a_merge_is_another_version_than_its_first_parent_alone_would_make(scenarios: ScenarioIndex) -> None:
+    made = lineage(scenarios, {"a": (), "b": ("a",)})
+    plain = scenarios.add_version("a", [chunk("t")], parent=made["a"])
+    merged = scenarios.add_version("a", [chunk("t")], parent=made["a"], merged=made["b"])
+    assert plain.id != merged.id
+    assert scenarios.add_version("a", [chunk("t")], parent=made["a"], merged=made["b"]) == merged
+    assert merged.parents == (made["a"], made["b"])
+    with pytest.raises(NotFoundError, match="unknown"):
+        scenarios.add_version("a", [chunk("t")], parent=made["a"], merged="nobody")
+
+
+def test_a_version_adds_what_none_of_its_parents_has(scenarios: ScenarioIndex) -> None:
+    scenarios.create("base")
+    a, b, c = (Chunk(key, "d", 1, size) for key, size in (("table/a", 10), ("table/b", 200), ("table/c", 3000)))
+    one = scenarios.add_version("base", [a])
+    two = scenarios.add_version("base", [a, b], parent=one.id)
+    three = scenarios.add_version("base", [a, c], parent=one.id)
+    merged = scenarios.add_version("base", [Chunk("table/a", "e", 1, 7), b, c], parent=two.id, merged=three.id)
+    assert scenarios.delta_bytes() == {one.id: 10, two.id: 200, three.id: 3000, merged.id: 7}
