@@ -155,14 +155,16 @@ def verify_outages(
         One of `bos_core.grid.n1_kernels.KERNELS`.
     """
     elimination = elimination_of(grid.network)
-    hours = states.vm_pu.shape[0]
-    results = [
-        _verify_hour(
-            grid, states.hour(h), contingency_branch, criteria, elimination, enforce_q_limits,
-            distributed_slack, tol, kernel,
-        )
-        for h in range(hours)
-    ]  # fmt: skip
+    results: list[_Hour] = []
+    expected = np.zeros(contingency_branch.size, np.int64)
+    for h in range(states.vm_pu.shape[0]):
+        results.append(
+            _verify_hour(
+                grid, states.hour(h), contingency_branch, criteria, elimination, expected, enforce_q_limits,
+                distributed_slack, tol, kernel,
+            )
+        )  # fmt: skip
+        expected = results[-1].extremes.iterations
     return _joined(results, contingency_branch.size, grid.network, kernel)
 
 
@@ -186,6 +188,7 @@ def _verify_hour(
     contingency_branch: IntArray,
     criteria: Criteria,
     elimination: Elimination,
+    expected: IntArray,
     enforce: bool,
     distributed: bool,
     tol: float,
@@ -213,8 +216,8 @@ def _verify_hour(
     monitor = _monitor(network, elimination, criteria, v)
     hour.factorize()
     solved_together = solve_outages(
-        kernel, pattern, hour.factors, state, control, g, b, slack, split.outages, monitor, extremes, tol, enforce,
-        distributed,
+        kernel, pattern, hour.factors, state, control, g, b, slack, split.outages, monitor, extremes, expected, tol,
+        enforce, distributed,
     )  # fmt: skip
     overloads, voltages = solved_together.overloads, solved_together.voltages
     found = _Findings(extremes, overloads, overloads.case.size, voltages, voltages.case.size)

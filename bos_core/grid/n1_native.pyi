@@ -18,6 +18,7 @@ def solve(
     monitor: Monitor,
     extremes: Extremes,
     *,
+    expected: IntArray,
     tolerance: float,
     iterations_max: int,
     enforce: bool,

@@ -35,6 +35,7 @@ struct Outages {
     int64_t n;
     const int64_t *branch, *dead_first, *dead_last, *dead;
     const bool *alone;
+    const int64_t *expected; // iterations; only for the order of the work
 };
 
 struct Monitor {
@@ -76,9 +77,9 @@ struct Listed {
 };
 
 // What the time goes to.
-enum Part { PREPARATION, MISMATCH, SUBSTITUTION, COMPENSATION, ROTATION, VERDICT, RECORD, PARTS };
-constexpr const char *PART_NAMES[PARTS] = {"preparation", "mismatch", "substitution", "compensation",
-                                           "rotation",    "verdict",  "record"};
+enum Part { PREPARATION, MISMATCH, SUBSTITUTION, COMPENSATION, VERDICT, RECORD, PARTS };
+constexpr const char *PART_NAMES[PARTS] = {"preparation", "mismatch", "substitution and rotation", "compensation", "verdict",
+                                           "record"};
 
 class Stopwatch {
   public:
