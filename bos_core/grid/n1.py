@@ -204,7 +204,7 @@ def _verify_hour(
     _, _, balance, solved = newton_with_limits(
         pattern, g, b, state, control, slack, hour.factors, hour.room, tol, MAX_ITERATIONS, enforce
     )
-    split = _split(grid, contingency_branch, elimination, injections)
+    split = _split(grid, contingency_branch, expected, elimination, injections)
     lost_load, lost_generation = _lost(grid, snapshot, split)
     extremes = new_extremes(contingency_branch.size)
     if not solved:
@@ -216,8 +216,8 @@ def _verify_hour(
     monitor = _monitor(network, elimination, criteria, v)
     hour.factorize()
     solved_together = solve_outages(
-        kernel, pattern, hour.factors, state, control, g, b, slack, split.outages, monitor, extremes, expected, tol,
-        enforce, distributed,
+        kernel, pattern, hour.factors, state, control, g, b, slack, split.outages, monitor, extremes, tol, enforce,
+        distributed,
     )  # fmt: skip
     overloads, voltages = solved_together.overloads, solved_together.voltages
     found = _Findings(extremes, overloads, overloads.case.size, voltages, voltages.case.size)
@@ -330,7 +330,9 @@ def _solve_alone(
     )
 
 
-def _split(grid: Grid, branch: IntArray, elimination: Elimination, injections: BusInjections) -> _Split:
+def _split(
+    grid: Grid, branch: IntArray, expected: IntArray, elimination: Elimination, injections: BusInjections
+) -> _Split:
     """Say what every outage cuts off and which outages must be solved alone."""
     network, hvdc, cut_offs = grid.network, grid.hvdc, find_cut_offs(grid.network)
     n, order, cases = network.n_bus, cut_offs.order, branch.size
@@ -354,7 +356,7 @@ def _split(grid: Grid, branch: IntArray, elimination: Elimination, injections: B
     size = np.bincount(case_of_dead, minlength=cases)
     ends = np.cumsum(size)
     alone = (network.from_bus == network.to_bus)[branch] | slack_lost | stranded
-    outages = Outages(branch.astype(np.int64), ends - size, ends, elimination.position[dead_bus], alone)
+    outages = Outages(branch.astype(np.int64), ends - size, ends, elimination.position[dead_bus], alone, expected)
     return _Split(outages, case_of_dead, dead_bus, slack_lost)
 
 

@@ -56,21 +56,11 @@ def solve_outages(
     outages: Outages,
     monitor: Monitor,
     extremes: Extremes,
-    expected: IntArray,
     tol: float,
     enforce: bool,
     distributed: bool,
 ) -> Solved:
-    """Solve the outages of an hour into `extremes`.
-
-    Parameters
-    ----------
-    factors : Factors
-        Those of the solved base case.
-    expected : (case,) int
-        Iterations that each outage may need. They order the work, so that outages side by side end together; no
-        result depends on them.
-    """
+    """Solve the outages of an hour into `extremes`; `factors` are those of its solved base case."""
     if kernel == ONE_BY_ONE:
         return Solved(new_list(0), new_list(0), np.arange(outages.branch.size), {})
     if kernel == NUMBA:
@@ -91,7 +81,6 @@ def solve_outages(
         outages,
         monitor,
         extremes,
-        expected=expected,
         tolerance=tol,
         iterations_max=LANE_ITERATIONS,
         enforce=enforce,

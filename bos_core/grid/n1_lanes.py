@@ -70,6 +70,8 @@ class Outages(NamedTuple):
 
     branch: (contingency,). dead_first, dead_last, dead: the buses that an outage cuts off. alone: cases that
     change more than one branch does (HVDC terminal cut off, slack lost, loop branch), solved by Newton's method.
+    expected: (contingency,) iterations that each may need. They order the compiled kernel's work, so that outages
+    side by side end together; no result depends on them.
     """
 
     branch: IntArray
@@ -77,6 +79,7 @@ class Outages(NamedTuple):
     dead_last: IntArray
     dead: IntArray
     alone: BoolArray
+    expected: IntArray
 
 
 class Base(NamedTuple):

@@ -18,7 +18,6 @@ def solve(
     monitor: Monitor,
     extremes: Extremes,
     *,
-    expected: IntArray,
     tolerance: float,
     iterations_max: int,
     enforce: bool,

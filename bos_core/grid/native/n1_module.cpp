@@ -116,11 +116,11 @@ bos::BaseCase read_base(const py::object &pattern, const py::object &factors, co
     return base;
 }
 
-bos::Outages read_outages(const py::object &outages, const py::array_t<int64_t, py::array::c_style> &expected) {
+bos::Outages read_outages(const py::object &outages) {
     return {int64_t(py::len(outages.attr("branch"))), data<int64_t>(outages, "branch"),
             data<int64_t>(outages, "dead_first"),     data<int64_t>(outages, "dead_last"),
             data<int64_t>(outages, "dead"),           data<bool>(outages, "alone"),
-            expected.data()};
+            data<int64_t>(outages, "expected")};
 }
 
 bos::Monitor read_monitor(const py::object &monitor) {
@@ -145,11 +145,11 @@ bos::Extremes read_extremes(const py::object &extremes) {
 py::tuple solve(const py::object &pattern, const py::object &factors, const py::object &state,
                 const py::object &control, const py::array_t<double, py::array::c_style> &g,
                 const py::array_t<double, py::array::c_style> &b, const py::object &outages,
-                const py::object &monitor, const py::object &extremes,
-                const py::array_t<int64_t, py::array::c_style> &expected, double tolerance, int iterations_max, bool enforce, bool distributed, double criterion_tolerance, double limit_tolerance, int returns_max,
+                const py::object &monitor, const py::object &extremes, double tolerance, int iterations_max,
+                bool enforce, bool distributed, double criterion_tolerance, double limit_tolerance, int returns_max,
                 const std::string &instruction_set) {
     const bos::BaseCase base = read_base(pattern, factors, state, control, g, b);
-    const bos::Outages cases = read_outages(outages, expected);
+    const bos::Outages cases = read_outages(outages);
     const bos::Monitor watched = read_monitor(monitor);
     const bos::Extremes out = read_extremes(extremes);
     const bos::Settings settings{tolerance,   iterations_max,      enforce,
@@ -174,7 +174,7 @@ PYBIND11_MODULE(n1_native, module) {
     module.def("instruction_sets", &instruction_sets, "Return the instruction sets of this machine, the widest first.");
     module.def("solve", &solve, py::arg("pattern"), py::arg("factors"), py::arg("state"), py::arg("control"),
                py::arg("g"), py::arg("b"), py::arg("outages"), py::arg("monitor"), py::arg("extremes"), py::kw_only(),
-               py::arg("expected"), py::arg("tolerance"), py::arg("iterations_max"), py::arg("enforce"), py::arg("distributed"),
+               py::arg("tolerance"), py::arg("iterations_max"), py::arg("enforce"), py::arg("distributed"),
                py::arg("criterion_tolerance"), py::arg("limit_tolerance"), py::arg("returns_max"),
                py::arg("instruction_set"),
                "Solve the outages into `extremes`; return overloads, voltage violations, outages left unsolved, and the "
