@@ -424,8 +424,9 @@ def _limits(bench: Bench, day: PlannedDay) -> None:
     # step two substitutions, 8 a block of 2 x 2, and 24 to turn a bus's voltage. Bytes: in a mismatch 16 for the
     # voltage at a y entry, 24 for a bus's own and its result; in a substitution two float32 a block, and a bus's
     # read and written; 40 to turn a bus. What all lanes share, compensation, verdicts and records do not count.
-    flops = (steps + 1) * 8 * (entries + n) + steps * (2 * 8 * (factors + n) + 24 * n)
-    traffic = (steps + 1) * (16 * entries + 24 * n) + steps * (2 * 8 * (factors + 2 * n) + 40 * n)
+    solves = 2 * steps - 1
+    flops = steps * (8 * (entries + n) + 24 * n) + solves * 8 * (factors + n)
+    traffic = steps * (16 * entries + 64 * n) + solves * 8 * (factors + 2 * n)
     per_s, product_flops, copy_bytes = task.pairs / inside, 2 * 1024**3, 100 * 2 * source.nbytes
     bench.facts["distance_from_the_machine"] = {
         "iterations": steps, "flops_a_pair": flops, "bytes_a_pair": traffic,

@@ -78,8 +78,8 @@ struct Listed {
 
 // What the time goes to.
 enum Part { PREPARATION, MISMATCH, SUBSTITUTION, COMPENSATION, VERDICT, RECORD, PARTS };
-constexpr const char *PART_NAMES[PARTS] = {"preparation", "mismatch", "substitution and rotation", "compensation", "verdict",
-                                           "record"};
+constexpr const char *PART_NAMES[PARTS] = {"preparation",  "mismatch", "substitution and rotation",
+                                           "compensation", "verdict",  "record"};
 
 class Stopwatch {
   public:
