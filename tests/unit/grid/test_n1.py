@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bos_core.grid.islands import find_cut_offs
 from bos_core.grid.model import Grid, Snapshot, stack
+from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS, ONE_BY_ONE
 from bos_core.grid.power_flow import solve_hours
 from bos_core.objects.contracts import check
@@ -142,6 +143,24 @@ def test_hvdc_line_stops_when_an_end_is_cut_off(spur_case: Callable[..., Case]) 
     v = state.vm_pu[0] * np.exp(1j * state.va_rad[0])
     assert lost.loading_max[0, TIP] == pytest.approx(kept.loading(v)[watched].max(), abs=1e-7)
     assert lost.vm_min_pu[0, TIP] == pytest.approx(np.abs(v)[:7].min(), abs=1e-7)
+
+
+@pytest.mark.parametrize("kernel", INSTRUCTION_SETS)
+def test_dead_bus_at_its_reactive_limit_settles_beside_the_others(
+    spur_case: Callable[..., Case], kernel: str
+) -> None:
+    """A limit asks nothing of a dead bus, so no outage is left for Newton's method."""
+    grid, snapshot = spur_case()
+    at_tip = grid.units.bus == 7
+    units = replace(grid.units, q_mvar_max=np.where(at_tip, 0.5, grid.units.q_mvar_max))
+    grid = replace(grid, units=units, hvdc=replace(grid.hvdc, to_bus=np.array([2])))
+    base = solve_hours(grid, snapshot.block())
+    np.testing.assert_allclose(base.states.unit_q_mvar[0, at_tip & snapshot.unit_on], 0.5)
+    n, m = grid.network.n_bus, grid.network.n_branch
+    criteria = Criteria(np.full(n, 0.97), np.full(n, 1.03), np.full(m, 0.5))
+    result = verify_outages(grid, snapshot.block(), np.arange(m), criteria, kernel=kernel)
+    assert result.extremes.outcome[0, [SPUR, TIP]].tolist() == [ISLANDED, ISLANDED]
+    assert result.solved_alone.tolist() == [0]
 
 
 def test_larger_part_stays_when_the_slack_is_cut_off(spur_case: Callable[..., Case]) -> None:
