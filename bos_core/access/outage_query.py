@@ -1,14 +1,13 @@
 """What becomes of a version when elements are lost: the islands that are left, and what loses its supply.
 
 Buses hang together by devices in service with two terminals or more and by closed switches between buses. An
-HVDC line joins no islands: each end is a part of its own AC network. The graph says what is connected and
-contained; the tables say what is out of service, which switches are open, and what the elements are.
+HVDC line joins no islands: each end is a part of its own AC network. The graph says what an element contains and
+what the elements are; what hangs together in the whole network is found in the columns of the version's files.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bos_core.access.question import KINDS, Answer, Plan, PlanStep, Steps, carry_out, check_kind
+from bos_core.access.scenario_data import ScenarioReader
+from bos_core.grid.model import BoolArray, IntArray
 from bos_core.index.graph import Element
 from bos_core.objects.errors import OptionError, raise_if_any
 from bos_core.objects.ontology import TABLES
@@ -53,26 +54,66 @@ class OutageAnswer:
     plan: Plan
 
 
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """Buses, devices and what joins them, in arrays.
+
+    Attributes
+    ----------
+    buses, devices : pa.Array
+        Ids of the buses in service, and of the devices in service that are connected to one of them.
+    device, bus : (terminal,) int
+        Closed terminals, by row of `devices` and `buses`.
+    joins : (device,) bool
+        Whether a device joins the AC networks at its terminals.
+    coupled : (switch, 2) int
+        Buses at both sides of the closed switches between buses.
+    """
+
+    buses: pa.Array
+    devices: pa.Array
+    device: IntArray
+    bus: IntArray
+    joins: BoolArray
+    coupled: IntArray
+
+    def islands(self) -> IntArray:
+        """Return the number of every bus's island, (bus,)."""
+        n = len(self.buses)
+        links = self.joins[self.device]
+        first = np.concatenate([n + self.device[links], self.coupled[:, 0]])
+        second = np.concatenate([self.bus[links], self.coupled[:, 1]])
+        matrix = coo_array((np.ones(first.size, np.int8), (first, second)), shape=(n + len(self.devices),) * 2)
+        return np.unique(connected_components(matrix, directed=False)[1][:n], return_inverse=True)[1]
+
+    def supplied_by(self, buses: BoolArray) -> BoolArray:
+        """Return which devices have a closed terminal at one of these buses (mask), (device,)."""
+        return np.bincount(self.device[buses[self.bus]], minlength=len(self.devices)) > 0
+
+    def count(self, ids: pa.ChunkedArray, number: IntArray) -> IntArray:
+        """Return how many of these devices are in each island, (island,); number: (bus,) counted from 1."""
+        wanted = pc.is_in(self.devices, ids.combine_chunks()).to_numpy(zero_copy_only=False)
+        return np.bincount(number[self.bus[wanted[self.device]]], minlength=number.max(initial=0) + 1)[1:]
+
+
 @dataclass
 class _Found:
     """What the steps have found so far.
 
-    out, open: elements out of service, open switches. links: terminals as (device, bus). cut_off: by kind.
+    out, open: ids of elements out of service and of open switches. island_of: number of the island in which a bus
+    or device is left. cut_off: elements by kind, power and rows of these too.
     """
 
     out: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
-    switches: list[dict[str, str]] = field(default_factory=list)
-    elements: dict[str, Element] = field(default_factory=dict)
-    parents: dict[str, str] = field(default_factory=dict)
-    links: list[tuple[str, str]] = field(default_factory=list)
+    switches: pa.Table = field(default_factory=TABLES["switch"].empty)
     lost: set[str] = field(default_factory=set)
-    islands: list[list[str]] = field(default_factory=list)
-    before: set[str] = field(default_factory=set)
+    islands: pa.Table = field(default_factory=lambda: pa.table({}))
+    cut_off_ids: set[str] = field(default_factory=set)
+    island_of: dict[str, int] = field(default_factory=dict)
     cut_off: dict[str, list[Element]] = field(default_factory=dict)
     power: dict[str, dict[str, float]] = field(default_factory=dict)
     rows: dict[str, pa.Table] = field(default_factory=dict)
-    island_of: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,7 +134,7 @@ class OutageQuery:
         """Return the islands that are left and what loses its supply."""
         found = _Found()
         steps = carry_out(self._steps(), found)
-        return OutageAnswer(_islands(found), _impact(found), Plan(steps, self.ontology.notes))
+        return OutageAnswer(found.islands, _impact(found), Plan(steps, self.ontology.notes))
 
     def _steps(self) -> Steps[_Found]:
         capacities = ", ".join(f"{column} of {kind}" for kind, column in _CAPACITY.items())
@@ -180,9 +221,17 @@ class CutOffQuery:
 
 
 def find_cut_off(ontology: Ontology, lost: Sequence[Element]) -> Steps[_Found]:
-    """Return the steps that find the islands after an outage, and what loses its supply."""
+    """Return the steps that find the islands after an outage, and what loses its supply.
+
+    What hangs together in a whole network is read from the files in columns: no graph hands out so much so fast.
+    """
     graph, reader, engine = ontology.graph, ontology.reader, ontology.graph.store.engine
     names = ", ".join(f"{element.kind} {element.name}" for element in lost) or "any outage"
+
+    def contents(found: _Found) -> int:
+        uuids = [element.uuid for element in lost]
+        found.lost = {*uuids, *(element.uuid for element in graph.contents(uuids))}
+        return len(found.lost)
 
     def states(found: _Found) -> int:
         for name in _STATES:
@@ -191,125 +240,104 @@ def find_cut_off(ontology: Ontology, lost: Sequence[Element]) -> Steps[_Found]:
         return len(found.out) + len(found.open)
 
     def switches(found: _Found) -> int:
-        found.switches = ontology.attributes("switch", None, ["bus", "element"]).to_pylist()
+        found.switches = ontology.attributes("switch", None, ["bus", "element"])
         return len(found.switches)
 
-    def elements(found: _Found) -> int:
-        found.elements = {element.uuid: element for element in graph.all()}
-        return len(found.elements)
-
-    def containment(found: _Found) -> int:
-        found.parents = {row["child"]: row["parent"] for row in graph.containment()}
-        return len(found.parents)
-
-    def terminals(found: _Found) -> int:
-        found.links = [(row["device"], row["bus"]) for row in graph.connections()]
-        return len(found.links)
-
     def split(found: _Found) -> int:
-        found.lost = _with_contents(found.parents, {element.uuid for element in lost})
-        largest = min(_parts(found, ()), key=lambda part: (-len(part), min(part)), default=[])
-        found.before = set(largest)
-        parts = _parts(found, found.lost)
-        parts.sort(key=lambda part: (-len(found.before.intersection(part)), -len(part), min(part)))
-        found.islands = parts
-        return len(parts)
+        _split(reader, found)
+        return int(found.islands.num_rows)
 
     def unsupplied(found: _Found) -> int:
-        _find_unsupplied(found)
-        return sum(map(len, found.cut_off.values()))
+        for element in graph.elements(found.cut_off_ids):
+            found.cut_off.setdefault(element.kind, []).append(element)
+        return len(found.cut_off_ids)
 
     return [
+        (PlanStep(engine, f"what is lost with {names}"), contents),
         (PlanStep("files", "elements out of service, open switches"), states),
         (PlanStep(ontology.source_of("switch"), "rows of switch: bus, element"), switches),
-        (PlanStep(engine, "all elements"), elements),
-        (PlanStep(engine, "what contains what"), containment),
-        (PlanStep(engine, "terminals of all devices"), terminals),
-        (PlanStep(_HERE, f"islands without {names}"), split),
-        (PlanStep(_HERE, "elements that lose their supply"), unsupplied),
+        (PlanStep("files", f"terminals of all devices; islands without {names}"), split),
+        (PlanStep(engine, "kind and name of what loses its supply"), unsupplied),
     ]
 
 
-def _with_contents(parents: dict[str, str], lost: set[str]) -> set[str]:
-    """Return the elements with all that they contain."""
-    children: dict[str, list[str]] = {}
-    for child, parent in parents.items():
-        children.setdefault(parent, []).append(child)
-    found, frontier = set(lost), list(lost)
-    while frontier:
-        below = [child for child in children.get(frontier.pop(), ()) if child not in found]
-        found.update(below)
-        frontier += below
+def _network(reader: ScenarioReader, found: _Found, lost: Collection[str]) -> _Network:
+    """Return the network without what is lost, out of service or switched off."""
+    gone = pa.array(sorted(found.out.union(lost)), pa.string())
+    unusable = pa.array(sorted(found.out.union(found.open, lost)), pa.string())
+    buses = _without(reader.table("bus"), "id", gone)["id"].combine_chunks()
+    off = found.switches.filter(pc.is_in(found.switches["id"], unusable))
+    connects = reader.table("connects")
+    terminals = _without(connects.filter(pc.is_in(connects["bus"], buses)), "device", gone)
+    opened = pc.is_in(_pairs(terminals["device"], terminals["bus"]), _pairs(off["element"], off["bus"]))
+    terminals = terminals.filter(pc.invert(opened))
+    device = terminals["device"].combine_chunks().dictionary_encode()
+    on = _without(found.switches, "id", unusable)
+    on = on.filter(pc.and_(pc.is_in(on["bus"], buses), pc.is_in(on["element"], buses)))
+    hvdc = reader.table("hvdc")["id"].combine_chunks()
+    return _Network(
+        buses,
+        device.dictionary,
+        _rows(device.indices),
+        _rows(pc.index_in(terminals["bus"], buses)),
+        ~pc.is_in(device.dictionary, hvdc).to_numpy(zero_copy_only=False),
+        np.stack([_rows(pc.index_in(on[side], buses)) for side in ("bus", "element")], axis=1),
+    )
+
+
+def _without(table: pa.Table, column: str, ids: pa.Array) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table[column], ids)))
+
+
+def _pairs(device: pa.ChunkedArray, bus: pa.ChunkedArray) -> pa.Array:
+    return pc.binary_join_element_wise(device, bus, ":").combine_chunks()
+
+
+def _rows(values: pa.Array | pa.ChunkedArray) -> IntArray:
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _split(reader: ScenarioReader, found: _Found) -> None:
+    """Find the islands that are left, and the ids of what is supplied by the largest before but not by island 1.
+
+    Island 1 is that with most of the largest one's buses; equals are ordered by size and by the row of a bus.
+    """
+    before, after = _network(reader, found, ()), _network(reader, found, found.lost)
+    label = before.islands()
+    was_main = label == np.bincount(label).argmax() if label.size else np.zeros(0, np.bool_)
+    kept = pc.is_in(after.buses, before.buses.filter(pa.array(was_main))).to_numpy(zero_copy_only=False)
+    label = after.islands()
+    size, of_main = np.bincount(label), np.bincount(label[kept], minlength=label.max(initial=-1) + 1)
+    order = np.lexsort((-size, -of_main))
+    number = np.empty(size.size, np.int64)
+    number[order] = np.arange(1, size.size + 1)
+    number_of_bus = number[label]
+    main = number_of_bus == 1
+    found.islands = pa.table({
+        "island": np.arange(1, size.size + 1),
+        "buses": size[order],
+        "cut_off": np.where(np.arange(size.size) == 0, 0, of_main[order]),
+        **{f"{kind}s": after.count(reader.table(kind)["id"], number_of_bus) for kind in ("load", "unit")},
+    })  # fmt: skip
+    found.cut_off_ids = _supplied(reader, before, was_main) - _supplied(reader, after, main)
+    cut_off = pa.array(sorted(found.cut_off_ids), pa.string())
+    at_device = after.devices.take(pa.array(after.device))
+    for ids, numbers in ((after.buses, number_of_bus), (at_device, number_of_bus[after.bus])):
+        chosen = pc.is_in(ids, cut_off)
+        islands = pa.array(numbers).filter(chosen)
+        found.island_of.update(zip(ids.filter(chosen).to_pylist(), islands.to_pylist(), strict=True))
+
+
+def _supplied(reader: ScenarioReader, network: _Network, buses: BoolArray) -> set[str]:
+    """Return some buses (mask), the devices with a closed terminal there, and stations, regions, system above."""
+    at = network.buses.filter(pa.array(buses))
+    found = {*at.to_pylist(), *network.devices.filter(pa.array(network.supplied_by(buses))).to_pylist()}
+    contains, level = reader.table("contains"), at
+    while len(level):
+        parents = contains["parent"].filter(pc.is_in(contains["child"], level))
+        level = parents.combine_chunks().unique()
+        found.update(level.to_pylist())
     return found
-
-
-def _closed(found: _Found, lost: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield device and bus of the terminals through which power can flow."""
-    gone = found.out.union(lost)
-    opened = {
-        (row["element"], row["bus"]) for row in found.switches if row["id"] in found.open or row["id"] in gone
-    }
-    for device, bus in found.links:
-        if device not in gone and bus not in gone and (device, bus) not in opened:
-            yield device, bus
-
-
-def _couplers(found: _Found, lost: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the buses at both sides of every closed switch between buses."""
-    gone = found.out.union(found.open, lost)
-    for row in found.switches:
-        other = found.elements.get(row["element"])
-        if other is not None and other.kind == "bus" and gone.isdisjoint(row.values()):
-            yield row["bus"], row["element"]
-
-
-def _parts(found: _Found, lost: Collection[str]) -> list[list[str]]:
-    """Return the buses of every island."""
-    gone = found.out.union(lost)
-    buses = [uuid for uuid, element in found.elements.items() if element.kind == "bus" and uuid not in gone]
-    joining = [link for link in _closed(found, lost) if found.elements[link[0]].kind != "hvdc"]
-    return _components(buses, [*joining, *_couplers(found, lost)])
-
-
-def _components(nodes: Sequence[str], links: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Return the nodes by connected component; links may lead over others."""
-    place = {node: k for k, node in enumerate(nodes)}
-    ends = np.array([place.setdefault(end, len(place)) for link in links for end in link], np.int64).reshape(-1, 2)
-    matrix = coo_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(len(place),) * 2)
-    _, label = connected_components(matrix, directed=False)
-    found: dict[int, list[str]] = {}
-    for node, part in zip(nodes, label[: len(nodes)].tolist(), strict=True):
-        found.setdefault(part, []).append(node)
-    return list(found.values())
-
-
-def _find_unsupplied(found: _Found) -> None:
-    """Find what was supplied by the largest island before and is not supplied by island 1."""
-    main = set(found.islands[0]) if found.islands else set[str]()
-    found.island_of = {bus: number for number, part in enumerate(found.islands, 1) for bus in part}
-    supplied = {*found.before, *(device for device, bus in _closed(found, ()) if bus in found.before)}
-    still = {*main, *(device for device, bus in _closed(found, found.lost) if bus in main)}
-    for device, bus in _closed(found, found.lost):
-        if device not in still:
-            found.island_of.setdefault(device, found.island_of[bus])
-    without = {*(supplied - still), *_empty_levels(found, main)}
-    for uuid in sorted(without):
-        found.cut_off.setdefault(found.elements[uuid].kind, []).append(found.elements[uuid])
-
-
-def _empty_levels(found: _Found, main: set[str]) -> Iterator[str]:
-    """Yield the stations, regions and systems of which no bus is left in the main island."""
-
-    def above(buses: Iterable[str]) -> set[str]:
-        levels: set[str] = set()
-        for bus in buses:
-            parent = found.parents.get(bus)
-            while parent is not None and parent not in levels:
-                levels.add(parent)
-                parent = found.parents.get(parent)
-        return levels
-
-    yield from above(found.before) - above(main)
 
 
 def _read_power(ontology: Ontology, found: _Found, kind: str) -> int:
@@ -319,25 +347,6 @@ def _read_power(ontology: Ontology, found: _Found, kind: str) -> int:
     rows = state.filter(pc.is_in(state["id"], ids))
     found.power[kind] = dict(zip(rows["id"].to_pylist(), rows["p_mw"].to_pylist(), strict=True))
     return len(rows)
-
-
-def _islands(found: _Found) -> pa.Table:
-    at: dict[str, Counter[int]] = {"load": Counter(), "unit": Counter()}
-    for device, bus in _closed(found, found.lost):
-        if (count := at.get(found.elements[device].kind)) is not None:
-            count[found.island_of[bus]] += 1
-    rows = [
-        {
-            "island": number,
-            "buses": len(part),
-            "cut_off": len(found.before.intersection(part)) if number > 1 else 0,
-            "loads": at["load"][number],
-            "units": at["unit"][number],
-        }
-        for number, part in enumerate(found.islands, 1)
-    ]
-    names = ("island", "buses", "cut_off", "loads", "units")
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.int64()) for name in names]))
 
 
 def _impact(found: _Found) -> pa.Table:

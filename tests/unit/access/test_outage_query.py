@@ -20,6 +20,7 @@ from bos_core.grid.topology import find_islands
 from bos_core.index.graph_ladybug import LadybugGraph
 from bos_core.objects.columns import numpy_columns
 from bos_core.objects.errors import OptionError
+from bos_core.objects.ontology import TABLES
 from bos_core.objects.settings import Settings
 
 Tables = dict[str, pa.Table]
@@ -203,8 +204,8 @@ def test_plans_say_who_answers_before_and_after(ontology: Ontology, tables: Tabl
     bus = ontology.element(tables["bus"]["id"][0].as_py())
     for query in (ontology.outage(bus), ontology.cut_off(bus, kind="load")):
         before, after = query.plan(), query.run().plan
-        assert [step.source for step in before.steps[:5]] == ["files", "sqlite", *["ladybug"] * 3]
-        assert before.steps[5].action == f"islands without bus {bus.name}"
+        assert [step.source for step in before.steps[:5]] == ["ladybug", "files", "sqlite", "files", "ladybug"]
+        assert before.steps[3].action == f"terminals of all devices; islands without bus {bus.name}"
         assert [(step.source, step.action) for step in after.steps] == [
             (step.source, step.action) for step in before.steps
         ]
@@ -220,18 +221,27 @@ def test_the_files_answer_alike(ontology: Ontology, tables: Tables, tmp_path: Pa
         assert there.plan.notes
 
 
-def test_an_hvdc_line_joins_no_islands() -> None:
-    from bos_core.access.outage_query import _Found, _parts
-    from bos_core.index.graph import Element
+def test_an_hvdc_line_joins_no_islands(tmp_path: Path, tables: Tables) -> None:
+    def links(table: pa.Table) -> Tables:
+        """Let HVDC lines of the same name stand in for all lines."""
+        ids = tables["line"]["id"].to_pylist()
+        columns = {c.name: [0.0] * len(ids) for c in TABLES["hvdc"].columns}
+        ends = {name: tables["line"][name].to_pylist() for name in ("from_bus", "to_bus")}
+        return {
+            **tables,
+            "line": TABLES["line"].empty(),
+            "hvdc": TABLES["hvdc"].build({**columns, "id": ids, **ends}),
+        }
 
-    found = _Found(
-        elements={
-            k: Element(k, kind, k)
-            for k, kind in (("a", "bus"), ("b", "bus"), ("c", "bus"), ("h", "hvdc"), ("l", "line"))
-        },
-        links=[("h", "a"), ("h", "b"), ("l", "b"), ("l", "c")],
-    )
-    assert sorted(map(sorted, _parts(found, ()))) == [["a"], ["b", "c"]]
+    made = links(tables["line"])
+    workspace = Workspace.open(Settings(home=tmp_path))
+    writer = workspace.writer(scenario="hvdc")
+    for name, table in made.items():
+        writer.put_table(name, table)
+    writer.commit("lines are HVDC lines")
+    answer = Ontology(workspace, "hvdc", "no graph is wanted").outage().run()
+    assert sorted(answer.islands["buses"].to_pylist()) == sorted(map(len, Force(made).parts(set())))
+    assert answer.islands.num_rows > len(Force(tables).parts(set()))
 
 
 def test_bad_questions_are_findings(ontology: Ontology, tables: Tables) -> None:
