@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,16 @@ import pytest
 from bos_core.access.trace import Trace, TracedRows
 from bos_core.api import Bos, Run, connect
 from bos_core.objects.ontology import SERIES, TABLES, TIME_VARYING
+from bos_core.objects.settings import StoreOptions
 from bos_core.report.addresses import of_violation
 from bos_core.report.collection import collect
 from bos_core.report.data import DIVERGED
 from bos_core.report.violations import BASE_CASE, DIVERGENCE
-from flows.request import STEP_ORDER
+from flows.execution import execute
+from flows.power_flow_step import plan
+from flows.request import STEP_ORDER, PowerFlowRequest
+from flows.step import StepRun
+from flows.task_set import open_task_set
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -282,3 +288,42 @@ def test_no_result_holds_a_column_of_the_static_model(bos: Bos, day: Run, sql: s
     for result in results:
         schema = pq.read_schema(file_of(bos, result["address"]))
         assert set(schema.names) & static <= _RESULTS_NAMED_AS_STATIC, result["address"]
+
+
+def test_results_on_postgresql_and_s3_are_traced_and_made_again(
+    tmp_path: Path, postgresql_url: str, s3_url: str, s3_options: StoreOptions
+) -> None:
+    """The same questions where index and store are servers: one value, what came of it, one lost file."""
+    other = connect(
+        home=tmp_path / "home",
+        database_url=postgresql_url,
+        store_url=s3_url,
+        store_options=s3_options,
+        user="planner",
+        project="tests",
+    )
+    other.scenarios.import_(RTS_GMLC, name="rts")
+    request = PowerFlowRequest.model_validate({"scenario": "rts", "horizon": {"start_hour": START, "hours": 2}})
+    context, version = open_task_set(other.workspace, request, str(uuid.uuid4()), "power-flow")
+    (task,) = plan(StepRun(other.workspace, request, context, version))
+    other.workspace.ledger.register([task])
+    execute(task.id, other.workspace.settings, request)
+    run = other.open(context.trace_id)
+    name = str(run.power_flow.hours()["loading_branch"][0].as_py())
+    value = run.power_flow.hours()["loading_max"][0].as_py()
+    found = run.trace("power_flow", "branches", hour=START, element=name, column="loading")
+    assert found.found[0].rows[0]["loading"] == pytest.approx(value, rel=1e-6)  # kept in single precision
+    assert [t.id for t in found.tasks] == [task.id]
+    assert [(s.step, s.tasks) for s in other.uses("rts@1").steps if s.trace_id == run.trace_id] == [
+        ("power_flow", 1)
+    ]
+    outputs = other.workspace.ledger.task_outputs(task.id)
+    before = {o.address: other.workspace.store.get(o.address) for o in outputs}
+    other.workspace.store.delete([outputs[0].address])
+    other.workspace.store.put(outputs[1].address, b"spoilt")
+    assert set(run.rebuild().restored) >= {outputs[0].address, outputs[1].address}
+    assert {a: other.workspace.store.get(a) for a in before} == before
+    assert not run.losses()
+    events = tmp_path / "events.jsonl"
+    assert run.openlineage(events) == 3  # the run has begun, its task has begun and ended
+    assert '"namespace": "s3://' in events.read_text()
