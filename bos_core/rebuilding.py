@@ -110,7 +110,7 @@ def _check_programs(workspace: Workspace, lost: Losses) -> None:
         if installed != digest:
             problems.append(
                 f"  - {slot}/{name} {version}: its code had digest {digest[:12]}, the installed one has "
-                f"{installed[:12]}; install the code with digest {digest[:12]}"
+                f"{installed[:12]}; install the code with digest {digest[:12]}, or start a new run"
             )
     if problems:
         raise ProgramError(

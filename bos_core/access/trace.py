@@ -521,15 +521,16 @@ def _committed(
 ) -> TracedRows | None:
     """Return the rows as a task of the version's step committed them; None where none did."""
     hours = {} if hour is None else {"hour": str(hour)}
+    element = {ELEMENT: str(found.rows[0][ELEMENT])} if found.total == 1 and ELEMENT in found.rows[0] else {}
     outputs = [
         (task, output)
         for task in workspace.ledger.tasks(version.trace_id, version.step)
         if version.trace_id and covers(task, hour)
         for output in workspace.ledger.task_outputs(task.id)
         if output.name == name or output.name.endswith(f".{name}")
+        if not element or owner_column(output.columns)
     ]
     for task, output in sorted(outputs, key=_precedence):
-        element = {ELEMENT: str(found.rows[0][ELEMENT])} if found.total == 1 and ELEMENT in found.rows[0] else {}
         address = ValueAddress(task.task_set[:8], (task.step, output.name), {**hours, **element})
         rows = _rows_of(workspace, address, output, _names(workspace, task))
         if rows.total and (rows.total > 1 or not element or _equal(rows, found)):

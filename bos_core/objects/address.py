@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from bos_core.objects.errors import Finding, OptionError
 
 _VERSION = re.compile(r"(?P<version>[^@\n]+@\d+)(?:/(?P<rest>.*))?", re.DOTALL)
-_KEYED = re.compile(r"(?P<path>[^\[]*)(?:\[(?P<keys>.*)\](?:\.(?P<column>\w+))?)?", re.DOTALL)
+_KEYED = re.compile(r"(?P<path>[^\[]*)(?:\[(?P<keys>.*)\](?:\.(?P<column>[\w-]+))?)?", re.DOTALL)
 _NEXT_KEY = re.compile(r",\s*(?=\w+\s*=)")
 
 
