@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -183,10 +184,10 @@ class Bos:
         address = parse_address(what, frozenset(STAGES))
         asked = address.with_keys(column, hour=None if hour is None else str(hour), element=element, **keys)
         if asked.root not in NEWEST and not asked.is_of_version:
-            return self._of_a_name(asked)
+            return self._of_a_name(asked, difflib.get_close_matches(asked.root, STAGES) or list(STAGES))
         return trace(self.workspace, asked)
 
-    def _of_a_name(self, address: ValueAddress) -> Trace:
+    def _of_a_name(self, address: ValueAddress, steps: list[str]) -> Trace:
         """Trace what begins with a run; by itself, the name may be a task or a scenario as well."""
         try:
             self.workspace.ledger.task_set(address.root)
@@ -199,9 +200,12 @@ class Bos:
             )
             if len(tasks) == 1 and not address.parts:
                 return trace_task(self.workspace, tasks[0])
-            versions = [s for s in self.workspace.scenarios.scenarios() if s.name == name]
-            if not versions or len(address.parts) > 1:
-                raise
+            scenarios = [s for s in self.workspace.scenarios.scenarios() if s.name == name]
+            if not scenarios or len(address.parts) > 1:
+                raise NotFoundError(
+                    f"nothing is called {name!r}; begin with a run (`bos ps`), a step ({', '.join(steps)}), a "
+                    "scenario version (`bos scenarios`) or a task id"
+                ) from None
             label = self.workspace.scenarios.get(name).label
             return trace(self.workspace, replace(address, root=label))
         return trace(self.workspace, address)

@@ -17,6 +17,7 @@ from bos_core.listings import listing, moment, pairs
 TASKS_IN_FULL = 2
 TASKS_SHOWN = 20
 COLUMNS_ABREAST = 5
+COLUMNS_SHOWN = 7
 CHANGES_SHOWN = 4
 NEEDS_SHOWN = 3
 DIGEST_SHOWN = 12
@@ -49,11 +50,14 @@ def _rows(found: TracedRows) -> Iterator[RenderableType]:
         units = {name: unit for name, unit in found.units.items() if unit != "1" and row[name] is not None}
         yield pairs({name: f"{_cell(name, row[name])} {units.get(name, '')}".rstrip() for name in columns})
     elif found.rows:
+        left_out, columns = columns[COLUMNS_SHOWN:], columns[:COLUMNS_SHOWN]
         heads = [f"{name}\n{found.units[name]}" if found.units.get(name, "1") != "1" else name for name in columns]
         shown = listing(*heads)
         for row in found.rows:
             shown.add_row(*(escape(_cell(name, row[name])) for name in columns))
         yield shown
+        if left_out:
+            yield f"further columns: {', '.join(left_out)}; --column shows one of them"
     if found.total > len(found.rows) > 0:
         left = found.total - len(found.rows)
         yield f"{left:,} more rows fit; narrow it down with --hour, --element or key=value in brackets"

@@ -6,6 +6,7 @@ Values are read from the file that the ledger names, and the file is compared wi
 
 from __future__ import annotations
 
+import difflib
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -437,8 +438,11 @@ def _version_trace(workspace: Workspace, address: ValueAddress, hour: int | None
     if not address.part:
         return _of_version(workspace, str(address), (), reader.version, hour)
     if not reader.has(address.part):
-        known = ", ".join((*reader.series_names(), *reader.tables()))
-        raise NotFoundError(f"version {address.root} has no table or series {address.part!r}; it has: {known}")
+        known = [*reader.series_names(), *reader.tables()]
+        near = difflib.get_close_matches(address.part, known) or known
+        raise NotFoundError(
+            f"version {address.root} has no table or series {address.part!r}; it has: {', '.join(near)}"
+        )
     names = ElementNames([reader])
     if address.part in TABLES:
         chunk = workspace.scenarios.chunks(reader.id)[f"table/{address.part}"]

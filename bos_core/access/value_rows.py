@@ -59,13 +59,21 @@ class ElementNames:
         for found in (names == name, ids == name, self._folded == name.lower()):
             if found.any():
                 return [str(i) for i in ids[found]]
-        near = names[np.char.find(self._folded, name.lower()) >= 0]
-        similar = ", ".join(sorted({str(n) for n in near})[:_SIMILAR_SHOWN])
+        similar = ", ".join(self._similar(name.lower()))
         where = self._readers[0].version.label
         raise NotFoundError(
             f"no element of {where} is called {name!r}; "
             + (f"similar: {similar}" if similar else f"`bos elements {where} line --within STATION` lists some")
         )
+
+    def _similar(self, text: str) -> list[str]:
+        """Return names that contain the text, else those that begin as it does for longest."""
+        near = np.char.find(self._folded, text) >= 0
+        for length in range(len(text) - 1, 0, -1):
+            if near.any():
+                break
+            near = np.char.startswith(self._folded, text[:length])
+        return sorted({str(n) for n in self._entities[1][near]})[:_SIMILAR_SHOWN]
 
     def name(self, id: str) -> str:
         """Return the name of an id; the id where it is unknown."""

@@ -160,7 +160,10 @@ def test_an_edited_value_leads_to_the_edit_and_its_neighbours_to_the_import(bos:
         ("rts@1/profile.value", {}, "give hour, element or both"),
         ("rts@7", {}, "rts@7"),
         ("attempts/x/y.parquet", {}, "no committed output"),
-        ("deadbeef", {}, "is unknown"),
+        ("deadbeef", {}, "nothing is called 'deadbeef'; begin with a run"),
+        ("power_flwo", {}, r"a step \(power_flow\)"),
+        ("rts@1/profile.vale", {"hour": 3}, "it has: profile.value, profile_assignment$"),
+        ("power_flow", {"element": "A2X"}, "similar: A2"),
     ],
 )
 def test_a_mistake_is_told_in_words(bos: Bos, day: Run, what: str, options: dict[str, object], words: str) -> None:
