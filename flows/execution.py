@@ -94,7 +94,7 @@ def _claim(ledger: Ledger, task_id: str) -> Claim | AlreadyDone:
 def _attempt(
     workspace: Workspace, request: BusinessRequest, record: TaskRecord, context: TaskSetContext, claim: Claim
 ) -> Receipt | None:
-    """Carry out one attempt; None where another one has overtaken it, whose end then counts."""
+    """Carry out one attempt; None where the ledger knows better how the task ended, or who has it now."""
     start = time.perf_counter()
     _forget_peak_rss()
     try:
@@ -125,14 +125,16 @@ def _attempt(
         _log.error(
             "%s %s failed: %s", record.step, record.chunk, message, exc_info=not isinstance(error, BosError)
         )
-        return workspace.ledger.finish(
-            record.id,
-            claim.attempt,
-            TaskState.FAILED,
-            wall_s=time.perf_counter() - start,
-            peak_rss_mb=_peak_rss_mb(),
-            message=message,
-        )
+        with suppress(FencedError):  # its commit was done after all, only the answer was lost
+            return workspace.ledger.finish(
+                record.id,
+                claim.attempt,
+                TaskState.FAILED,
+                wall_s=time.perf_counter() - start,
+                peak_rss_mb=_peak_rss_mb(),
+                message=message,
+            )
+        return None
 
 
 def _forget_peak_rss() -> None:
@@ -201,8 +203,12 @@ class _LedgerHandler(logging.Handler):
             self.write()
 
     def write(self) -> None:
+        """Hand the lines over; while the index cannot be reached they wait, and what logs them goes on."""
         lines, self._lines, self._written_s = self._lines, [], time.monotonic()
-        self._ledger.log(lines)
+        try:
+            self._ledger.log(lines)
+        except BosError:
+            self._lines = lines + self._lines
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,9 @@ from bos_core.objects.settings import bolt_server
 
 _BATCH_ROWS = 10_000
 _CONNECT_TIMEOUT_S = 10.0
+_RETRY_S_MAX = 5.0
+"""Who asks has the tables to fall back on, and the projector comes again."""
+logging.getLogger("neo4j").setLevel(logging.CRITICAL)  # what goes wrong is raised, and told once
 
 _CONSTRAINTS = (
     "CREATE CONSTRAINT element_key IF NOT EXISTS FOR (e:Element) REQUIRE e.key IS UNIQUE",
@@ -67,6 +71,7 @@ class Neo4jGraph:
             url,
             auth=(user, password),
             connection_timeout=_CONNECT_TIMEOUT_S,
+            max_transaction_retry_time=_RETRY_S_MAX,
             user_agent="bos",
             notifications_disabled_classifications=["UNRECOGNIZED"],  # an empty database knows none of the labels
         )
