@@ -24,7 +24,6 @@ from one_run import Verdict, begin, check, run
 
 from bos_core.access.ontology_query import opened_ontology
 from bos_core.access.projection import opened_graph
-from bos_core.access.services import check_services
 from bos_core.access.workspace import Workspace
 from bos_core.api import Scenarios
 from bos_core.exchange import import_grid
@@ -62,7 +61,7 @@ def weather(
         proxies = {n: FaultProxy(a.hostname or "", a.port or 0) for n, a in zip(NAMES, addresses, strict=True)}
         own = {"home": tmp_path, "store_url": s3_url, **graph_settings}
         direct = Settings.load(**own, database_url=url, store_options=s3_options)
-        endpoint = {"endpoint_url": f"http://127.0.0.1:{proxies['store'].port}", "attempts_max": 5}
+        endpoint = {"endpoint_url": f"http://127.0.0.1:{proxies['store'].port}", "attempts_max": 2}
         own["graph_url"] = f"bolt://127.0.0.1:{proxies['graph'].port}"
         settings = Settings.load(
             **own,
@@ -101,22 +100,6 @@ def test_fair_weather(weather: Weather) -> None:
     assert all(_UNDISTURBED["bytes"].values())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_service_that_is_down_at_the_start_is_named(weather: Weather, undisturbed: Verdict, name: str) -> None:
-    weather.proxies[name].refuse()
-    (finding,) = check_services(weather.settings, full=True)
-    assert finding.component == name
-    assert str(weather.proxies[name].port) in str(finding)
-    assert REMEDIES[name] in finding.remedy
-    trace_id = str(uuid.uuid4())
-    assert run(weather.settings, trace_id, weather.log) == 1
-    assert str(weather.proxies[name].port) in weather.said()
-    assert REMEDIES[name] in weather.said()
-    weather.proxies[name].heal()
-    assert run(weather.settings, trace_id, weather.log) == 0, weather.said()
-    assert check(weather.direct, trace_id).contents == undisturbed.contents
-
-
 @pytest.mark.parametrize(("name", "share"), [("index", 0.5), ("store", 0.5), ("graph", 0.7)])
 def test_a_service_that_goes_away_in_the_middle_comes_back(
     weather: Weather, undisturbed: Verdict, name: str, share: float
@@ -148,16 +131,6 @@ def test_a_burst_of_errors_of_the_store_is_sat_out(weather: Weather, undisturbed
     assert weather.proxies["store"].errors == 0
     verdict = check(weather.direct, trace_id)
     assert (verdict.contents, verdict.attempts) == (undisturbed.contents, 1)
-
-
-def test_a_long_burst_of_errors_fails_the_task_which_runs_again(weather: Weather, undisturbed: Verdict) -> None:
-    weather.proxies["store"].errors = 1000
-    trace_id = str(uuid.uuid4())
-    assert run(weather.settings, trace_id, weather.log) == 1
-    assert "the store asks to slow down; run fewer workers or try again" in weather.said()
-    weather.proxies["store"].heal()
-    assert run(weather.settings, trace_id, weather.log) == 0, weather.said()
-    assert check(weather.direct, trace_id).contents == undisturbed.contents
 
 
 def test_two_processes_at_the_same_task_commit_once(weather: Weather, undisturbed: Verdict) -> None:
