@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from bos_core import listings, scenario_commands
-from bos_core.objects import plan_hours
 from bos_core.objects.errors import BosError, Finding, OptionError, StorageError
 from bos_core.objects.settings import Settings
 
@@ -346,6 +345,8 @@ def _show_result(run: Any, output: Path | None = None) -> Path:
 
 def hour_of(text: str) -> int:
     """Return the hour of the year of a number or a date ``MM-DD`` (29 February does not exist)."""
+    from bos_core.objects import plan_hours
+
     try:
         return plan_hours.hour_of(text)
     except ValueError:

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bos_core import listings_scenario
 from bos_core.objects.errors import Finding, OptionError
 
 app = typer.Typer(
@@ -54,6 +53,7 @@ def edit(
     message: Message = "",
 ) -> None:
     """Change values of tables and series, as the scenario's next version."""
+    from bos_core import listings_scenario
     from bos_core.access.scenario_edit import parse_edits
     from bos_core.api import connect
 
@@ -73,6 +73,7 @@ def diff(
     picture: Annotated[Path | None, typer.Option(help="Also draw it: path of an HTML file.")] = None,
 ) -> None:
     """Show what differs between two versions."""
+    from bos_core import listings_scenario
     from bos_core.api import connect
 
     if picture is not None and picture.suffix != ".html":
@@ -93,6 +94,7 @@ def diff(
 @app.command()
 def log(scenario: Annotated[str, typer.Argument(help=_VERSION)]) -> None:
     """List a version and all that it was made from, newest first."""
+    from bos_core import listings_scenario
     from bos_core.api import connect
 
     out.print(listings_scenario.log(connect().scenarios.log(scenario)))
