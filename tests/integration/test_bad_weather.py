@@ -24,6 +24,7 @@ from one_run import Verdict, begin, check, run
 
 from bos_core.access.ontology_query import opened_ontology
 from bos_core.access.projection import opened_graph
+from bos_core.access.services import check_services
 from bos_core.access.workspace import Workspace
 from bos_core.api import Scenarios
 from bos_core.exchange import import_grid
@@ -98,6 +99,22 @@ def test_fair_weather(weather: Weather) -> None:
     _UNDISTURBED["bytes"] = {name: proxy.passed for name, proxy in weather.proxies.items()}
     _UNDISTURBED["verdict"] = check(weather.direct, trace_id)
     assert all(_UNDISTURBED["bytes"].values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_service_that_is_down_at_the_start_is_named(weather: Weather, undisturbed: Verdict, name: str) -> None:
+    weather.proxies[name].refuse()
+    (finding,) = check_services(weather.settings, full=True)
+    assert finding.component == name
+    assert str(weather.proxies[name].port) in str(finding)
+    assert REMEDIES[name] in finding.remedy
+    trace_id = str(uuid.uuid4())
+    assert run(weather.settings, trace_id, weather.log) == 1
+    assert str(weather.proxies[name].port) in weather.said()
+    assert REMEDIES[name] in weather.said()
+    weather.proxies[name].heal()
+    assert run(weather.settings, trace_id, weather.log) == 0, weather.said()
+    assert check(weather.direct, trace_id).contents == undisturbed.contents
 
 
 @pytest.mark.parametrize(("name", "share"), [("index", 0.5), ("store", 0.5), ("graph", 0.7)])
