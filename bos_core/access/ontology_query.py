@@ -87,8 +87,9 @@ class Ontology:
         """Ask for the elements of a kind at most some hops away.
 
         A hop crosses a device from bus to bus. A branch is as far away as the hop that crosses it, a device with
-        one terminal and a bus as far as the bus. Distances from a station, region or system are those from its
-        nearest bus, from a branch those from its ends. The start itself does not count.
+        one terminal and a bus as far as the bus, a station, region or system as far as its nearest bus. Distances
+        from one of these are those from its nearest bus, from a branch those from its ends. The start itself does
+        not count.
 
         Parameters
         ----------
@@ -224,7 +225,10 @@ class Query:
         return len(found.distance)
 
     def _there(self, found: _Found) -> int:
-        hops = found.distance if self.kind == "bus" else self._hops_of_devices(found.distance)
+        if self.kind in LEVELS:
+            hops = self.ontology.graph.nearest_contents(found.distance)
+        else:
+            hops = found.distance if self.kind == "bus" else self._hops_of_devices(found.distance)
         barred = {*self.without, self.start.uuid}
         near = [uuid for uuid, away in hops.items() if away <= (self.hops or 0) and uuid not in barred]
         there = self.ontology.graph.elements(near)

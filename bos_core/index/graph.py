@@ -100,6 +100,7 @@ class Statement(Enum):
     ALL = "MATCH (a:Element) WHERE a.topology = $topology RETURN a.uuid AS uuid, a.kind AS kind, a.name AS name"
     CHILDREN = f"{BY_KEY}-[:CONTAINS]->(b:Element) RETURN b.uuid AS uuid, b.kind AS kind, b.name AS name"
     PARENTS = f"{BY_KEY}<-[:CONTAINS]-(b:Element) RETURN b.uuid AS uuid, b.kind AS kind, b.name AS name"
+    HOMES = f"{BY_KEY}<-[:CONTAINS]-(b:Element) RETURN a.uuid AS child, b.uuid AS parent"
     CONTAINMENT = (
         "MATCH (a:Element)-[:CONTAINS]->(b:Element) WHERE a.topology = $topology "
         "RETURN a.uuid AS parent, b.uuid AS child"
@@ -175,6 +176,19 @@ class Graph:
     def containers(self, uuids: Iterable[str]) -> list[Element]:
         """Return what contains the elements, at every level."""
         return self._levels(Statement.PARENTS, uuids)
+
+    def nearest_contents(self, distance: Mapping[str, int]) -> dict[str, int]:
+        """Return what contains some elements, at every level, as far away as the nearest element inside."""
+        found: dict[str, int] = {}
+        level = distance
+        while level:
+            above: dict[str, int] = {}
+            for row in self.store.ask(Statement.HOMES, keys=self._keys(level)):
+                away = level[row["child"]]
+                above[row["parent"]] = min(away, above.get(row["parent"], away))
+            level = {uuid: away for uuid, away in above.items() if away < found.get(uuid, away + 1)}
+            found |= level
+        return found
 
     def containment(self) -> list[dict[str, Any]]:
         """Return parent and child of everything that is contained in something."""

@@ -94,6 +94,7 @@ _OF_ONE: dict[Statement, Callable[[_Adjacency, str], Any]] = {
     Statement.ELEMENTS: lambda graph, uuid: graph.rows([uuid]),
     Statement.CHILDREN: lambda graph, uuid: graph.rows(graph.children.get(uuid, [])),
     Statement.PARENTS: lambda graph, uuid: graph.rows(graph.parents.get(uuid, [])),
+    Statement.HOMES: lambda graph, uuid: ({"child": uuid, "parent": home} for home in graph.parents.get(uuid, [])),
     Statement.TERMINALS: lambda graph, uuid: graph.terminals.get(uuid, []),
     Statement.DEVICES: lambda graph, uuid: graph.devices.get(uuid, []),
 }

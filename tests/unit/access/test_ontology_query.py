@@ -73,6 +73,43 @@ def hops_by_networkx(tables: dict[str, pa.Table], start: str, kind: str) -> dict
     }
 
 
+def nearest_inside(tables: dict[str, pa.Table], hops: dict[str, int], kind: str) -> dict[str, int]:
+    """Distance of the nearest bus of every element of a kind that contains some, by a walk up a tree."""
+    above = nx.DiGraph((row["child"], row["parent"]) for row in tables["contains"].to_pylist())
+    wanted, found = set(tables[kind]["id"].to_pylist()), dict[str, int]()
+    for bus, far in hops.items():
+        for container in nx.descendants(above, bus) & wanted:
+            found[container] = min(far, found.get(container, far))
+    return found
+
+
+@pytest.mark.parametrize("projected", [True, False], ids=["graph and SQL", "files"])
+@pytest.mark.parametrize("kind", ["station", "region", "system"])
+@pytest.mark.parametrize("start", ["bus", "line", "station"])
+def test_what_contains_a_bus_within_some_hops(
+    workspace: Workspace, store: GraphStore, tables: dict[str, pa.Table], projected: bool, kind: str, start: str
+) -> None:
+    """A station is as far away as its nearest bus."""
+    if projected:
+        Projector(workspace, store).drain()
+    ontology = Ontology(workspace, "grid", store)
+    begin = ontology.element(tables[start]["id"][7].as_py())
+    home = nx.DiGraph((row["parent"], row["child"]) for row in tables["contains"].to_pylist())
+    ends = [r["bus"] for r in tables["connects"].to_pylist() if r["device"] == begin.uuid]
+    own = nx.descendants(home, begin.uuid) & set(tables["bus"]["id"].to_pylist())
+    starts = ends or list(own) or [begin.uuid]
+    for hops in (0, 1, 3, 200):
+        answer = ontology.near(begin, kind, hops).select("name").run().table
+        far: dict[str, int] = dict.fromkeys(starts, 0)
+        for bus in starts:
+            for other, away in hops_by_networkx(tables, bus, "bus").items():
+                far[other] = min(away, far.get(other, away))
+        wanted = nearest_inside(tables, {bus: away for bus, away in far.items() if away <= hops}, kind)
+        wanted.pop(begin.uuid, None)
+        assert wanted or kind == start
+        assert dict(zip(answer["id"].to_pylist(), answer["hops"].to_pylist(), strict=True)) == wanted
+
+
 @pytest.mark.parametrize("projected", [True, False], ids=["graph and SQL", "files"])
 @pytest.mark.parametrize("kind", ["bus", "line", "transformer", "load", "unit"])
 @pytest.mark.parametrize("hops", [0, 1, 3, 200])

@@ -160,6 +160,16 @@ def test_walks_agree_with_breadth_first_search(built: Any, hops: int, without: s
         assert graph.walk([start], hops, without) == found
 
 
+@pytest.mark.parametrize("start", ["b0", "b9", "b29"])
+def test_what_contains_elements_is_as_far_as_the_nearest_of_them(built: Any, start: str) -> None:
+    made, graph = built
+    distance = graph.walk([start], 3)
+    found = graph.nearest_contents(distance)
+    inside = {e.uuid: below(made, e.uuid) & distance.keys() for e in known(made).values() if e.kind != "bus"}
+    assert found == {uuid: min(distance[bus] for bus in buses) for uuid, buses in inside.items() if buses}
+    assert {"system"} < found.keys()
+
+
 def test_a_dropped_graph_leaves_the_others(store: GraphStore, built: Any) -> None:
     made, graph = built
     other = topology(3)
