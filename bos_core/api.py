@@ -50,6 +50,9 @@ from bos_core.report.data import OUTCOME_NAMES, Table6Row
 if TYPE_CHECKING:  # here and below: what takes long to load and most commands do not need
     from bos_core.access.ontology_query import Ontology
     from bos_core.exchange.model import ImportedGrid, Note
+    from bos_core.index.programs import ProgramChange
+    from bos_core.programs.catalogue import Catalogue
+    from bos_core.programs.submission import Added
     from bos_core.rebuilding import Rebuilt
 
 BUSINESSES = ("planning-chain", "power-flow")
@@ -79,6 +82,11 @@ class Bos:
     def scenarios(self) -> Scenarios:
         """Scenarios and their versions."""
         return Scenarios(self.workspace)
+
+    @property
+    def programs(self) -> Programs:
+        """Programs that fill the slots, and what experts add to them."""
+        return Programs(self.workspace)
 
     def run(
         self,
@@ -227,6 +235,60 @@ class Bos:
     def open(self, trace_id: str) -> Run:
         """Return a run by its trace id or the start of it."""
         return Run(self.workspace, self.workspace.ledger.task_set(trace_id).trace_id)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs of an installation: those that come with BOS, and those that its experts have added."""
+
+    workspace: Workspace
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Names, code and history of all programs."""
+        from bos_core.programs.catalogue import Catalogue
+
+        return Catalogue(self.workspace)
+
+    def add(self, path: str | Path, slot: str = "", message: str = "") -> Added:
+        """Check a program file and put it into the custom repository.
+
+        Raises
+        ------
+        OptionError
+            With everything that is wrong with the file; nothing is changed then.
+        """
+        from bos_core.programs import submission
+
+        return submission.add(self.catalogue, Path(path), slot, message)
+
+    def promote(self, name: str, message: str = "") -> ProgramChange:
+        """Move a program that has proved itself to the official repository.
+
+        Raises
+        ------
+        OptionError
+            If it is official already, or its present code has failed a task or finished none.
+        """
+        from bos_core.programs import submission
+
+        return submission.promote(self.catalogue, name, message)
+
+    def remove(self, name: str, message: str = "") -> tuple[ProgramChange, ...]:
+        """Take a program out of the repositories; every commit stays, and so does what it made."""
+        from bos_core.programs import submission
+
+        return submission.remove(self.catalogue, name, message)
+
+    def log(self, name: str) -> tuple[ProgramChange, ...]:
+        """Return what became of a program, newest first, also of one that is gone.
+
+        Raises
+        ------
+        NotFoundError
+            If no program was ever called so.
+        """
+        return self.catalogue.history(name)
 
 
 def imported_from(source: str | Path) -> str:

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bos_core import listings, scenario_commands
+from bos_core import listings, program_commands, scenario_commands
 from bos_core.objects.errors import BosError, Finding, OptionError, StorageError
 from bos_core.objects.settings import Settings
 
@@ -39,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(scenario_commands.app)
+app.add_typer(program_commands.app)
 out = Console()
 err = Console(stderr=True)
 
@@ -506,20 +507,6 @@ def outage(
 
 
 @app.command()
-def programs(
-    slot: Annotated[str, typer.Argument(help="Only this slot, with all parameters.")] = "",
-) -> None:
-    """List the programs of the slots, and the parameters of one slot's programs."""
-    from bos_core.programs import registry
-
-    name = _name(slot)
-    out.print(listings.programs([name] if name else registry.slots()))
-    if name:
-        for part in listings.parameters(name):
-            out.print(part)
-
-
-@app.command()
 def ps(
     run: Annotated[str, typer.Argument(help="Everything about this run: trace id or the start of it.")] = "",
     limit: Annotated[int, typer.Option(help="How many runs.", min=1)] = 20,
@@ -649,32 +636,42 @@ def rebuild(
 @app.command()
 def doctor(
     graph: Annotated[bool, typer.Option("--graph", help="Compare the graph with the tables and mend it.")] = False,
+    programs: Annotated[
+        bool,
+        typer.Option("--programs", help="Bring the repositories of programs to the commits of the index."),
+    ] = False,
 ) -> None:
     """Check index, store, programs and solvers; say what is wrong and what to do."""
-    if graph:
-        _mend_graph()
+    if graph or programs:
+        if graph:
+            _mend_graph()
+        if programs:
+            _mend_programs()
         return
     import platform
     import shutil
 
     from bos_core.access.services import check_graph
     from bos_core.access.workspace import broken, check_workspace
+    from bos_core.api import connect
     from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS
     from bos_core.index.database import shown
     from bos_core.programs import registry
 
     settings = Settings.load()
     findings = list(check_workspace(settings))
+    count = 0
     try:
         check_graph(settings)
     except BosError as error:
         findings.append(broken("graph", error))
-    names = [(slot, name) for slot in registry.slots() for name in registry.program_names(slot)]
-    for slot, name in names:
-        try:
-            registry.resolve(slot, name)
-        except (ImportError, BosError) as error:
-            findings.append(Finding("program", (f"{slot}/{name}",), str(error), "install what it needs"))
+    with suppress(StorageError):  # said above
+        catalogue = connect().programs.catalogue
+        findings += catalogue.check()
+        for count, entry in enumerate(catalogue.entries(), 1):  # noqa: B007
+            if entry.problem:
+                name = f"{entry.contract.name}/{entry.name}"
+                findings.append(Finding("program", (name,), entry.problem, "install what it needs"))
     if shutil.which("glpsol") is None:
         findings.append(
             Finding("solver", ("glpk",), "glpsol is not on the path", "install glpk-utils to use GLPK programs")
@@ -691,7 +688,7 @@ def doctor(
                 "index": shown(settings.database),
                 "store": settings.store,
                 "graph": settings.graph_url or f"embedded, {settings.home / 'graph.lbug'}",
-                "programs": f"{len(names)} in {len(registry.slots())} slots",
+                "programs": f"{count} in {len(registry.slots())} slots",
                 "N-1 kernel": KERNELS[0],
                 "service": _service(settings.home),
             }
@@ -725,6 +722,17 @@ def _mend_graph() -> None:
             differ += not found.left.is_none
     if differ:
         raise typer.Exit(1)
+
+
+def _mend_programs() -> None:
+    """Move the branches of the repositories to the commits of the index, and say which were elsewhere."""
+    from bos_core.api import connect
+
+    catalogue = connect().programs.catalogue
+    moved = catalogue.follow()
+    for name in catalogue.repositories:
+        said = "moved to the commit of the index" if name in moved else "agrees with the index"
+        out.print(f"[green]✓[/] {name} repository: {said}", highlight=False)
 
 
 def _service(home: Path) -> str:

@@ -109,41 +109,11 @@ def elements(found: pa.Table) -> Table:
     return table
 
 
-def programs(slots: Iterable[str]) -> Table:
-    """Return the programs of some slots, the default of each marked."""
-    from bos_core.programs import registry
-
-    table = listing("slot", "program")
-    table.add_column("title", ratio=1)
-    for slot in slots:
-        default = registry.contract(slot).default
-        for position, name in enumerate(registry.program_names(slot)):
-            manifest = registry.resolve(slot, name).manifest
-            mark = f"{name} *" if name == default else name
-            table.add_row("" if position else slot, mark, escape(manifest.title))
-    table.caption = "* default; `bos programs SLOT` lists the parameters"
-    return table
-
-
-def parameters(slot: str) -> Iterator[RenderableType]:
-    """Yield a table of the parameters of each program of a slot."""
-    from bos_core.programs import registry
-
-    for name in registry.program_names(slot):
-        manifest = registry.resolve(slot, name).manifest
-        fields = manifest.parameters.model_fields
-        table = listing("parameter", "default")
-        table.add_column("meaning", ratio=1)
-        for key, field in fields.items():
-            table.add_row(key, escape(str(field.default)), escape(field.description or ""))
-        yield f"[bold]{name}[/] {manifest.version}" + ("" if fields else ": no parameters")
-        if fields:
-            yield table
-
-
 def pairs(values: Mapping[str, str]) -> Table:
     """Return names and values under each other."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in values.items():
         table.add_row(name, escape(value))
     return table

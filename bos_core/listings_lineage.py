@@ -83,6 +83,7 @@ def _task(task: TracedTask) -> Table:
         "task": f"{task.step} {task.chunk}, attempt {task.attempt}, {task.state}",
         "id": task.id,
         "program": f"{task.slot}/{task.program} {task.program_version}, {digest}",
+        **({"code": task.program_address} if task.program_address else {}),
         "executed": f"{task.executor}"
         + (f"; {moment(task.started_s)}, {task.wall_s:.1f} s" if task.started_s else ""),
         "reads": task.scenario_version,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bos_core.access.audit import Losses, losses
 from bos_core.access.workspace import Workspace
 from bos_core.objects.errors import Finding, OptionError, ProgramError, RunFailedError
-from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
@@ -102,17 +102,13 @@ def _check_inputs(lost: Losses) -> None:
 def _check_programs(workspace: Workspace, lost: Losses) -> None:
     """Refuse to compute with other code than that which made the results."""
     tasks = [workspace.ledger.task(task_id) for task_id in lost.tasks]
-    problems = []
+    catalogue, problems = Catalogue(workspace), []
     for slot, name, version, digest in sorted(
         {(t.slot, t.program, t.program_version, t.program_digest) for t in tasks}
     ):
-        installed = registry.resolve(slot, name).digest
-        if installed != digest:
-            problems.append(
-                f"  - {slot}/{name} {version}: its code had digest {digest[:12]}, the installed one has "
-                f"{installed[:12]}; install the code with digest {digest[:12]}, or start a new run"
-            )
+        try:
+            catalogue.resolve(slot, name, digest)
+        except ProgramError as error:
+            problems.append(f"  - version {version} of {error}")
     if problems:
-        raise ProgramError(
-            "\n".join(["other programs are installed than those that made the results:", *problems])
-        )
+        raise ProgramError("\n".join(["the programs that made the results are not at hand:", *problems]))

@@ -18,10 +18,10 @@ from bos_core.access.commit import commit_outputs
 from bos_core.access.workspace import Workspace
 from bos_core.index.ledger import AlreadyDone, Busy, Claim, Ledger
 from bos_core.index.records import LogLine, TaskRecord
-from bos_core.objects.errors import BosError, FencedError, ProgramError
+from bos_core.objects.errors import BosError, FencedError
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import ContextFilter, Receipt, TaskSetContext, TaskState, task_set_scope
-from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 from flows.request import BusinessRequest
 from flows.step import Job
 from flows.steps import STEPS
@@ -98,10 +98,7 @@ def _attempt(
     start = time.perf_counter()
     _forget_peak_rss()
     try:
-        program = registry.resolve(record.slot, record.program)
-        if program.digest != record.program_digest:
-            name = f"{record.slot}/{record.program}"
-            raise ProgramError(f"program {name} has changed since the task was registered; start a new run")
+        program = Catalogue(workspace).resolve(record.slot, record.program, record.program_digest)
         job = Job(record, workspace, request, program, workspace.ledger.depends_on(record.id))
         _log.info("%s %s starts, attempt %d", record.step, record.chunk, claim.attempt)
         with _renewing(workspace.ledger, claim):

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from bos_core.access.workspace import Workspace
 from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 from flows.planned_hours import needs_plan
 from flows.request import STEP_ORDER, PowerFlowPrograms, Programs, StepName
 
@@ -55,11 +56,11 @@ class Choices:
 
     @classmethod
     def present(cls, workspace: Workspace) -> Choices:
-        """Read the registry and the scenario index."""
-        slots = {}
+        """Read the programs and the scenario index."""
+        slots, catalogue = {}, Catalogue(workspace)
         for name in (*Programs.model_fields, *PowerFlowPrograms.model_fields):
             contract = registry.contract(name)
-            programs = sorted(registry.program_names(name), key=lambda p: (p != contract.default, p))
+            programs = sorted(catalogue.names(name), key=lambda p: (p != contract.default, p))
             slots[name] = SlotChoices(tuple(programs), contract.summary)
         scenarios = sorted(workspace.scenarios.scenarios(), key=lambda s: (-s.created_s, s.name))
         labels: list[str] = []

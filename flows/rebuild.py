@@ -22,7 +22,7 @@ from bos_core.access.workspace import Workspace
 from bos_core.index.records import LogLine, Output, TaskRecord
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import BosError
-from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 from flows.request import BusinessRequest, PlanRequest, PowerFlowRequest
 from flows.step import Job, StepRun
 from flows.steps import STEPS
@@ -70,7 +70,7 @@ def _restore_task(
     wanted = {loss.output.name: loss.output for loss in lost.outputs if loss.output.task_id == task.id}
     if wanted:
         try:
-            program = registry.resolve(task.slot, task.program)
+            program = Catalogue(workspace).resolve(task.slot, task.program, task.program_digest)
             job = Job(task, workspace, request, program, workspace.ledger.depends_on(task.id))
             tables = STEPS[task.step].carry_out(job)
         except BosError as error:

@@ -7,8 +7,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from blocks import run_settings
+from bos_core.access.workspace import Workspace
 from bos_core.objects.ontology import HOURS_PER_YEAR
 from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 
 StepName = Literal[
     "system_model",
@@ -100,9 +103,10 @@ class BusinessRequest(_Model):
         known_slots = type(self.programs).model_fields
         for slot in known_slots:
             name = self.program(slot)
-            if name and name not in registry.program_names(slot):
-                known = ", ".join(registry.program_names(slot))
-                problems.append(f"slot {slot} has no program {name!r}; known: {known}")
+            if name and name not in registry.program_names(slot):  # then an expert may have added it
+                known = Catalogue(Workspace.open(run_settings())).names(slot)
+                if name not in known:
+                    problems.append(f"slot {slot} has no program {name!r}; known: {', '.join(known)}")
         unknown = sorted(set(self.program_parameters) - set(known_slots))
         problems += [f"program_parameters: {slot!r} is no slot" for slot in unknown]
         if problems:

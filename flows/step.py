@@ -14,7 +14,7 @@ from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.workspace import Workspace
 from bos_core.index.records import TaskRecord
 from bos_core.objects.task import ProgramRef, Task, TaskInput, TaskSetContext
-from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 from bos_core.programs.registry import Program
 from flows.request import BusinessRequest
 
@@ -43,7 +43,7 @@ class StepRun:
         **parameters: object,
     ) -> Task:
         """Make a task of this step; `parameters` say which part of the work it is."""
-        program: ProgramRef = registry.resolve(slot, self.request.program(slot)).ref
+        program: ProgramRef = Catalogue(self.workspace).resolve(slot, self.request.program(slot)).ref
         settings = {**parameters, "program": self.request.program_parameters.get(slot, {})}
         return Task(
             task_set=self.context.trace_id,

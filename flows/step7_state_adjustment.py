@@ -16,7 +16,7 @@ from bos_core.grid.model import BoolArray, FloatArray, Grid, IntArray, Snapshot,
 from bos_core.grid.power_flow import network_losses_mw
 from bos_core.grid.schedule import ramp_excess_mw
 from bos_core.objects.task import Task
-from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
 from flows.step import Job, Step, StepRun, hour_blocks
 from flows.step5c_reactive_dispatch import state_tables
 from flows.step6_n1_verification import base_overloads, contingencies, n1_tables
@@ -183,7 +183,7 @@ def _adjust(
 
 def _verify_again(job: Job, grid: Grid, limits: Criteria, states: Snapshot) -> VerificationOutputs:
     """Run step 6's program on the adjusted hours: the loop closes with the same judge."""
-    judge = registry.resolve("n1_verification", job.request.program("n1_verification"))
+    judge = Catalogue(job.workspace).resolve("n1_verification", job.request.program("n1_verification"))
     outputs = judge.run(
         VerificationInputs(
             grid=grid,

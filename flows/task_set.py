@@ -10,7 +10,8 @@ from bos_core.access.workspace import Workspace
 from bos_core.index.ledger import Ledger
 from bos_core.objects.errors import Finding, OptionError, raise_if_any
 from bos_core.objects.task import TaskSetContext, TaskState
-from bos_core.programs import registry
+from bos_core.programs.catalogue import Catalogue
+from bos_core.programs.registry import Program
 from flows.execution import is_alive
 from flows.request import BusinessRequest
 
@@ -34,7 +35,7 @@ def open_task_set(
     OptionError
         With every unknown program and parameter.
     """
-    check_programs(request)
+    check_programs(workspace, request)
     version = workspace.scenarios.get(request.scenario).id
     settings = workspace.settings
     context = TaskSetContext(
@@ -63,20 +64,24 @@ def recording_failure(ledger: Ledger, trace_id: str) -> Iterator[None]:
 def _check_unchanged(workspace: Workspace, trace_id: str) -> None:
     """Refuse to mix two versions of a program in one run."""
     used = {(t.slot, t.program, t.program_digest) for t in workspace.ledger.tasks(trace_id)}
-    changed = [f"{slot}/{name}" for slot, name, digest in used if registry.resolve(slot, name).digest != digest]
+    resolve = Catalogue(workspace).resolve
+    changed = [f"{slot}/{name}" for slot, name, digest in used if resolve(slot, name).digest != digest]
     findings = [
         Finding("program", (name,), "has changed since the run was started", "start a new run") for name in changed
     ]
     raise_if_any(findings, OptionError)
 
 
-def check_programs(request: BusinessRequest) -> None:
-    """Check the programs of the steps to run, and their parameters, before anything runs."""
+def check_programs(workspace: Workspace, request: BusinessRequest) -> None:
+    """Check the programs of the steps to run, and their parameters, and put them into the index."""
+    catalogue, used = Catalogue(workspace), list[Program]()
     findings: list[Finding] = []
     for slot in sorted(set(request.slots())):
         try:
-            program = registry.resolve(slot, request.program(slot))
+            program = catalogue.resolve(slot, request.program(slot))
+            used.append(program)
             program.parameters(request.program_parameters.get(slot, {}))
         except OptionError as error:
             findings += error.findings
     raise_if_any(findings, OptionError)
+    catalogue.record(used)

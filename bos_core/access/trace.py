@@ -10,6 +10,7 @@ import difflib
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -93,6 +94,8 @@ class TracedTask:
 
     Attributes
     ----------
+    program_address : str
+        Where the code lies, ``repository:path@commit``; empty where nobody recorded it.
     executor : str
         In words: process and host. Tasks run in worker processes, so there is no container and no image digest.
     needs : tuple of str
@@ -111,6 +114,7 @@ class TracedTask:
     program: str
     program_version: str
     program_digest: str
+    program_address: str
     parameters: Mapping[str, Any]
     scenario_version: str
     executor: str
@@ -634,11 +638,18 @@ def _task(workspace: Workspace, lineage: Lineage, task: TaskRecord) -> TracedTas
         program=task.program,
         program_version=task.program_version,
         program_digest=task.program_digest,
+        program_address=_program_address(workspace, task),
         parameters=task.parameters,
         scenario_version=workspace.scenarios.get(task.scenario_version).label,
         executor=executor,
         needs=tuple(f"{need.step} {need.chunk} {need.id}" for need in needs),
     )
+
+
+def _program_address(workspace: Workspace, task: TaskRecord) -> str:
+    with suppress(NotFoundError):
+        return workspace.programs.get(task.slot, task.program, task.program_digest).storage_address
+    return ""
 
 
 def _run(workspace: Workspace, trace_id: str) -> TracedRun:

@@ -22,7 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from bos_core.index import tables
 from bos_core.objects.errors import Finding, IllegalTransitionError, OptionError, StorageError
 
-REVISION = "0003"
+REVISION = "0004"
 """What this program needs; the newest of `bos_core.index.migrations`."""
 ROWS_AT_ONCE = 500
 """Rows or ids in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535."""

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from bos_core.index.database import pieces, reading
 from bos_core.index.tables import CHUNK, DEPENDENCY, OUTPUT, TASK, TASK_SET, VERSION
+from bos_core.objects.task import TaskState
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,16 @@ class Lineage:
         conditions += [TASK.c.program == name] if name else []
         with reading(self.engine) as connection:
             return list(connection.execute(sa.select(TASK.c.id).where(*conditions).order_by(TASK.c.id)).scalars())
+
+    def states_of_program(self, slot: str, name: str, digest: str) -> dict[TaskState, int]:
+        """Count the tasks of a program's code by the state that they are in."""
+        query = (
+            sa.select(TASK.c.state, sa.func.count())
+            .where(TASK.c.slot == slot, TASK.c.program == name, TASK.c.program_digest == digest)
+            .group_by(TASK.c.state)
+        )
+        with reading(self.engine) as connection:
+            return {TaskState(state): int(count) for state, count in connection.execute(query)}
 
     def tasks_starting_with(self, prefix: str) -> list[str]:
         """Return the ids of at most two tasks whose id starts so."""

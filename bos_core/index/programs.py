@@ -1,20 +1,40 @@
-"""The program index: which programs exist, what they fill, and by which digest a task pinned them."""
+"""The program index: which programs exist, what they fill, and by which digest a task pinned them.
+
+Programs that experts gave lie in two git repositories. The index says which commit each repository stands at and
+what became of every program: its transaction is what counts, the repositories follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import IntegrityError
 
 from bos_core.index.database import DatabaseClock, insert_new, reading, writing
-from bos_core.index.tables import PROGRAM
+from bos_core.index.tables import PROGRAM, PROGRAM_CHANGE
 from bos_core.objects.contracts import ProgramManifest
-from bos_core.objects.errors import NotFoundError
+from bos_core.objects.errors import ConflictError, NotFoundError
 
 _NOW = DatabaseClock()
+
+
+class Action(StrEnum):
+    """What may become of a program in a repository."""
+
+    ADDED = "added"
+    PROMOTED = "promoted"
+    MOVED = "moved"
+    """To the other repository."""
+    REMOVED = "removed"
+
+
+PRESENT = frozenset({Action.ADDED, Action.PROMOTED})
+"""After these, the repository holds the program."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,7 @@ class ProgramRecord:
     parameters : mapping
         JSON schema of the parameters: forms come from it.
     storage_address : str
-        Where the code lies.
+        Where the code lies: ``repository:path@commit``.
     """
 
     slot: str
@@ -50,8 +70,47 @@ class ProgramRecord:
     created_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class ProgramChange:
+    """A commit of a repository, and what it did to one program.
+
+    Attributes
+    ----------
+    repository, commit : str
+        ``"custom"`` or ``"official"``; full name of the commit.
+    slot, name, version : str
+    action : Action
+    digest : str
+        sha256 of the file; empty where it was taken out.
+    declaration : mapping
+        What the file declares about itself.
+    author, message : str
+    sequence : int
+        Position in the history of both repositories, from 1.
+    created_s : float
+    """
+
+    repository: str
+    commit: str
+    slot: str
+    name: str
+    action: Action
+    version: str
+    digest: str
+    declaration: Mapping[str, Any] = field(default_factory=dict)
+    author: str = ""
+    message: str = ""
+    sequence: int = 0
+    created_s: float = 0.0
+
+    @property
+    def address(self) -> str:
+        """Where the code lies: ``repository:path@commit``."""
+        return f"{self.repository}:{self.slot}/{self.name}.py@{self.commit}"
+
+
 class ProgramIndex:
-    """Which programs were ever registered."""
+    """Which programs were ever registered, and which of them experts may use now."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -60,22 +119,30 @@ class ProgramIndex:
         self, manifest: ProgramManifest, digest: str, type: str = "algorithm", storage_address: str = ""
     ) -> ProgramRecord:
         """Insert the program, or refresh what is said about this slot, name and digest."""
-        key = {"slot": manifest.slot, "name": manifest.name, "digest": digest}
-        values = {
-            "version": manifest.version,
-            "title": manifest.title,
-            "description": manifest.description,
-            "type": type,
-            "elements": list(manifest.elements),
-            "references": list(manifest.references),
-            "parameters": manifest.parameters.model_json_schema(),
-            "storage_address": storage_address,
-        }
-        same = sa.and_(*(PROGRAM.c[name] == value for name, value in key.items()))
+        record = ProgramRecord(
+            manifest.slot,
+            manifest.name,
+            digest,
+            manifest.version,
+            manifest.title,
+            manifest.description,
+            type,
+            manifest.elements,
+            manifest.references,
+            manifest.parameters.model_json_schema(),
+            storage_address,
+        )
         with writing(self.engine) as connection:
-            connection.execute(insert_new(self.engine, PROGRAM).values(**key, **values, created_s=_NOW))
-            connection.execute(sa.update(PROGRAM).where(same).values(**values))
-            return ProgramRecord(**connection.execute(sa.select(PROGRAM).where(same)).mappings().one())
+            return self._put(connection, record)
+
+    def _put(self, connection: Connection, record: ProgramRecord) -> ProgramRecord:
+        values = asdict(record) | {"elements": list(record.elements), "references": list(record.references)}
+        key = {name: values.pop(name) for name in ("slot", "name", "digest")}
+        del values["created_s"]
+        same = sa.and_(*(PROGRAM.c[name] == value for name, value in key.items()))
+        connection.execute(insert_new(self.engine, PROGRAM).values(**key, **values, created_s=_NOW))
+        connection.execute(sa.update(PROGRAM).where(same).values(**values))
+        return ProgramRecord(**connection.execute(sa.select(PROGRAM).where(same)).mappings().one())
 
     def get(self, slot: str, name: str, digest: str | None = None) -> ProgramRecord:
         """Return a program: the given digest, or the newest.
@@ -102,3 +169,76 @@ class ProgramIndex:
             query = query.where(PROGRAM.c.slot == slot)
         with reading(self.engine) as connection:
             return [ProgramRecord(**row) for row in connection.execute(query).mappings()]
+
+    def digests(self) -> frozenset[tuple[str, str, str]]:
+        """Return slot, name and digest of every recorded program."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(sa.select(PROGRAM.c.slot, PROGRAM.c.name, PROGRAM.c.digest))
+            return frozenset((slot, name, digest) for slot, name, digest in rows)
+
+    def changes(self) -> tuple[ProgramChange, ...]:
+        """Return the history of both repositories, oldest first."""
+        with reading(self.engine) as connection:
+            return _changes(connection)
+
+    def present(self) -> dict[tuple[str, str], ProgramChange]:
+        """Return the programs that experts may use now, by slot and name."""
+        return present(self.changes())
+
+    def commit(
+        self,
+        changes: Sequence[ProgramChange],
+        after: int,
+        record: ProgramRecord | None = None,
+        work: Callable[[Connection], None] = lambda connection: None,
+    ) -> None:
+        """Append to the history, in one transaction with what belongs to it.
+
+        Parameters
+        ----------
+        changes : sequence of ProgramChange
+            In order; they get their numbers here.
+        after : int
+            The number of the change that was the last when these were prepared, 0 for none.
+        record : ProgramRecord, optional
+            Row of the program index.
+        work : callable
+            What else must be done or not at all.
+
+        Raises
+        ------
+        ConflictError
+            If there is a later change: prepare again.
+        """
+        try:
+            with writing(self.engine) as connection:
+                if connection.execute(sa.select(sa.func.max(PROGRAM_CHANGE.c.sequence))).scalar() not in (
+                    *([None] if after == 0 else []),
+                    after,
+                ):
+                    raise _overtaken()
+                for sequence, change in enumerate(changes, after + 1):
+                    values = asdict(replace(change, sequence=sequence)) | {"created_s": _NOW}
+                    connection.execute(sa.insert(PROGRAM_CHANGE).values(**values))
+                if record is not None:
+                    self._put(connection, record)
+                work(connection)
+        except IntegrityError as error:
+            if PROGRAM_CHANGE.name not in str(error):
+                raise
+            raise _overtaken() from error
+
+
+def present(changes: Sequence[ProgramChange]) -> dict[tuple[str, str], ProgramChange]:
+    """Return what a history leaves, by slot and name: the last change of each program that is still there."""
+    last = {(change.slot, change.name): change for change in changes}
+    return {key: change for key, change in last.items() if change.action in PRESENT}
+
+
+def _changes(connection: Connection) -> tuple[ProgramChange, ...]:
+    rows = connection.execute(sa.select(PROGRAM_CHANGE).order_by(PROGRAM_CHANGE.c.sequence)).mappings()
+    return tuple(ProgramChange(**{**row, "action": Action(row["action"])}) for row in rows)
+
+
+def _overtaken() -> ConflictError:
+    return ConflictError("somebody else has changed the programs meanwhile; do it again")

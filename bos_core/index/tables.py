@@ -272,6 +272,25 @@ class Program(Row, table=True):
     created_s: float
 
 
+class ProgramChange(Row, table=True):
+    """What became of the programs that experts gave: every commit of both repositories, oldest first."""
+
+    __tablename__: ClassVar[Any] = "program_change"
+
+    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    repository: str
+    commit: str
+    slot: str
+    name: str
+    action: str
+    version: str
+    digest: str
+    declaration: dict[str, Any] = _json()
+    author: str
+    message: str = ""
+    created_s: float
+
+
 USER = METADATA.tables["user_account"]
 PROJECT = METADATA.tables["project"]
 SERVER = METADATA.tables["server"]
@@ -287,6 +306,7 @@ OUTBOX = METADATA.tables["outbox"]
 VERSION = METADATA.tables["scenario_version"]
 CHUNK = METADATA.tables["scenario_chunk"]
 PROGRAM = METADATA.tables["program"]
+PROGRAM_CHANGE = METADATA.tables["program_change"]
 
 
 def _illegal() -> str:

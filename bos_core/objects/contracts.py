@@ -146,6 +146,9 @@ class SlotContract:
         Name of the program used when the user names none.
     verify : callable
         ``verify(inputs, outputs) -> list of Finding``: physical laws every program's answer must obey.
+    services : tuple of str
+        The services that call the slot, as ``bos run`` names them, with those that they are part of in front:
+        ``"planning-chain/unit-commitment"``.
     """
 
     name: str
@@ -156,6 +159,7 @@ class SlotContract:
     outputs: type
     default: str
     verify: Callable[[Any, Any], list[Finding]]
+    services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The program registry: which programs fill which slot.
+"""The programs that come with BOS, and how a program's file becomes one that can be called.
 
 Slots live in packages named by the entry-point group ``bos.slots``. A slot is a sub-package with a
 ``contract`` module; every other module of it that has a ``MANIFEST`` is a program. Nothing is listed by hand.
@@ -14,7 +14,9 @@ import importlib.util
 import logging
 import pkgutil
 import re
-from collections.abc import Iterator, Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -34,17 +36,22 @@ _IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)|import[ \t]+([^\n#]+))", re.MULTILINE
 )
 
+INSTALLED = "installed"
+"""Where programs lie that come with BOS, in a storage address."""
+_LOADING = threading.Lock()
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that can be called: manifest, contract, code and the digest of that code."""
+    """A program that can be called: manifest, contract, code, the digest of that code and where it lies."""
 
     manifest: ProgramManifest
     contract: SlotContract
     module: ModuleType
     digest: str
+    storage_address: str = ""
 
     @property
     def ref(self) -> ProgramRef:
@@ -109,10 +116,7 @@ def slots() -> tuple[str, ...]:
 
 def contract(slot: str) -> SlotContract:
     """Return a slot's contract; raises OptionError for an unknown slot."""
-    package = _slot_packages().get(slot)
-    if package is None:
-        raise OptionError((_unknown("slot", slot, slots()),))
-    found = importlib.import_module(f"{package}.contract").CONTRACT
+    found = importlib.import_module(f"{_slot_package(slot)}.contract").CONTRACT
     assert isinstance(found, SlotContract)
     return found
 
@@ -123,6 +127,11 @@ def program_names(slot: str) -> tuple[str, ...]:
     package = importlib.import_module(_slot_packages()[slot])
     modules = (m.name for m in pkgutil.iter_modules(package.__path__))
     return tuple(sorted(name for name in modules if _has_manifest(f"{package.__name__}.{name}")))
+
+
+def is_taken(slot: str, name: str) -> bool:
+    """Say whether a slot's package has a module of this name: a program, or a part of programs."""
+    return importlib.util.find_spec(f"{_slot_package(slot)}.{name}") is not None
 
 
 def resolve(slot: str, name: str | None = None) -> Program:
@@ -138,7 +147,7 @@ def resolve(slot: str, name: str | None = None) -> Program:
     promise = contract(slot)
     name = name or promise.default
     if name not in program_names(slot):
-        raise OptionError((_unknown(f"program of slot {slot}", name, program_names(slot)),))
+        raise OptionError((unknown(f"program of slot {slot}", name, program_names(slot)),))
     try:
         module = importlib.import_module(f"{_slot_packages()[slot]}.{name}")
     except Exception as error:
@@ -150,7 +159,50 @@ def resolve(slot: str, name: str | None = None) -> Program:
         raise ProgramError(
             f"{module.__name__}: MANIFEST says {manifest.slot}/{manifest.name}; name the file as the program"
         )
-    return Program(manifest, promise, module, code_digest(module.__name__))
+    address = f"{INSTALLED}:{module.__name__.replace('.', '/')}.py@{_version()}"
+    return Program(manifest, promise, module, code_digest(module.__name__), address)
+
+
+def load(slot: str, name: str, path: Path) -> ModuleType:
+    """Import the file of a program that does not lie in its slot's package; one of the same content only once.
+
+    It counts as a module of that package, so that it imports and logs as the programs there do. Whatever it raises
+    while it is imported is passed on.
+    """
+    package = importlib.import_module(_slot_package(slot)).__name__
+    module_name = f"{package}.{name}_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    with _LOADING:
+        if module_name in sys.modules:
+            return sys.modules[module_name]
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+        return module
+
+
+def loaded(slot: str, name: str, path: Path, storage_address: str) -> Program:
+    """Return the program of a file that does not lie in its slot's package.
+
+    Raises
+    ------
+    ProgramError
+        When it cannot be imported.
+    """
+    promise = contract(slot)
+    try:
+        module = load(slot, name, path)
+    except Exception as error:
+        raise ProgramError(
+            f"program {name!r} of slot {slot!r} cannot be loaded: {error!r}; correct it or choose another"
+        ) from error
+    return Program(module.MANIFEST, promise, module, file_digest(slot, name, path.read_bytes()), storage_address)
 
 
 def programs() -> Iterator[Program]:
@@ -158,6 +210,18 @@ def programs() -> Iterator[Program]:
     for slot in slots():
         for name in program_names(slot):
             yield resolve(slot, name)
+
+
+def _slot_package(slot: str) -> str:
+    package = _slot_packages().get(slot)
+    if package is None:
+        raise OptionError((unknown("slot", slot, slots()),))
+    return package
+
+
+@cache
+def _version() -> str:
+    return importlib.metadata.version("bos")
 
 
 @cache
@@ -187,6 +251,16 @@ def code_digest(module: str) -> str:
 
     A changed kernel is a changed program: its results must not be taken for the old one's.
     """
+    return _digest(module, {})
+
+
+def file_digest(slot: str, name: str, source: bytes) -> str:
+    """Return what `code_digest` would, if the file lay in its slot's package."""
+    module = f"{_slot_package(slot)}.{name}"
+    return _digest(module, {module: source})
+
+
+def _digest(module: str, given: Mapping[str, bytes]) -> str:
     roots = {package.split(".")[0] for package in _slot_packages().values()}
     seen: dict[str, bytes] = {}
     waiting = [module]
@@ -194,25 +268,24 @@ def code_digest(module: str) -> str:
         name = waiting.pop()
         if name in seen or not (name.split(".")[0] in roots or name.startswith("bos_core.grid")):
             continue
-        source = _source(name)
+        source = given.get(name) or _source(name)
         if source is None:
             continue
         seen[name] = source
-        waiting += _imported(name)
+        waiting += _imported(source)
     digest = hashlib.sha256()
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + seen[name] + b"\0")
     return digest.hexdigest()
 
 
-def _imported(module: str) -> Iterator[str]:
-    """Yield the names that a module imports, and perhaps more: names that are no module are passed over.
+def _imported(source: bytes) -> Iterator[str]:
+    """Yield the names that a source imports, and perhaps more: names that are no module are passed over.
 
     Read by pattern: building syntax trees is not safe while other threads do so too (CPython 3.11,
     "AST constructor recursion depth mismatch").
     """
-    text = (_source(module) or b"").decode()
-    for match in _IMPORT.finditer(text):
+    for match in _IMPORT.finditer(source.decode()):
         package, names, modules = match.groups()
         if package:
             yield package
@@ -236,7 +309,8 @@ def _source(module: str) -> bytes | None:
     return path.read_bytes() if path.suffix == ".py" else None
 
 
-def _unknown(what: str, name: str, known: tuple[str, ...]) -> Finding:
+def unknown(what: str, name: str, known: Sequence[str]) -> Finding:
+    """Return the finding about a name that does not exist, with the one that may have been meant."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return Finding(what, (name,), "does not exist", f"{hint}known: {', '.join(known)}")

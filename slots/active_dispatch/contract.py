@@ -99,4 +99,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="lazy_ptdf",
     verify=verify,
+    services=("planning-chain/active-dispatch",),
 )

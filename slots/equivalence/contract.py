@@ -89,4 +89,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="extended_ward",
     verify=verify,
+    services=("planning-chain/equivalence",),
 )

@@ -94,4 +94,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="batched_newton",
     verify=verify,
+    services=("planning-chain/n1-verification", "planning-chain/state-adjustment"),
 )

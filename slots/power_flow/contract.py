@@ -69,4 +69,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="newton",
     verify=verify,
+    services=("power-flow",),
 )

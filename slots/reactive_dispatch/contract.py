@@ -73,4 +73,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="barrier_rpd",
     verify=verify,
+    services=("planning-chain/reactive-dispatch",),
 )

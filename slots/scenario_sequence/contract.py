@@ -121,4 +121,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="historical",
     verify=verify,
+    services=("planning-chain/annual-states",),
 )

@@ -92,4 +92,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="successive_lp",
     verify=verify,
+    services=("planning-chain/snapshot",),
 )

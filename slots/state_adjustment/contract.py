@@ -106,4 +106,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="security_constrained_redispatch",
     verify=verify,
+    services=("planning-chain/state-adjustment",),
 )

@@ -56,4 +56,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="plausibility",
     verify=verify,
+    services=("planning-chain/system-model",),
 )

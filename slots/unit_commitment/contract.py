@@ -139,4 +139,5 @@ CONTRACT = SlotContract(
     outputs=Outputs,
     default="highs_uc",
     verify=verify,
+    services=("planning-chain/unit-commitment",),
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import inspect
 
 import pytest
 
 from bos_core.objects.contracts import array_fields
 from bos_core.programs import registry
+from flows.request import SLOT_OF_STEP
 
 PROGRAMS = [(slot, name) for slot in registry.slots() for name in registry.program_names(slot)]
 
@@ -40,3 +42,13 @@ def test_a_program_has_a_manifest_and_described_parameters(slot: str, name: str)
 def test_a_program_refuses_unknown_parameters_by_name(slot: str, name: str) -> None:
     with pytest.raises(registry.OptionError, match="no_such_parameter"):
         registry.resolve(slot, name).parameters({"no_such_parameter": 1})
+
+
+@pytest.mark.parametrize("slot", registry.slots())
+def test_a_slot_names_the_services_that_call_it(slot: str) -> None:
+    businesses = set(importlib.metadata.entry_points(group="bos.businesses").names)
+    services = registry.contract(slot).services
+    assert services
+    assert {part for service in services for part in service.split("/")} <= businesses
+    steps = {step.replace("_", "-") for step, used in SLOT_OF_STEP.items() if used == slot}
+    assert steps <= {service.rpartition("/")[2] for service in services}

@@ -236,7 +236,7 @@ def test_other_code_is_refused_before_anything_is_computed(
     bos.workspace.store.delete([damaged.address])
     resolve = registry.resolve
     monkeypatch.setattr(
-        "bos_core.rebuilding.registry.resolve", lambda slot, name: replace(resolve(slot, name), digest="0" * 64)
+        "bos_core.programs.registry.resolve", lambda slot, name: replace(resolve(slot, name), digest="0" * 64)
     )
     digest = bos.workspace.ledger.task(damaged.task_id).program_digest[:12]
     with pytest.raises(

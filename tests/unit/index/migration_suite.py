@@ -64,7 +64,18 @@ _ROWS_OF_MERGES = tuple(
     for table, row in (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY)
 )
 
-ROWS = {FIRST: _ROWS_OF_FIRST, "0002": (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY), "0003": _ROWS_OF_MERGES}
+_ROWS_OF_PROGRAMS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("program_change", {"sequence": 1, "repository": "custom", "commit": "c0", "slot": "n1", "name": "p",
+                        "action": "added", "version": "1.0.0", "digest": "d", "declaration": "{}",
+                        "author": "ada", "message": "first", "created_s": 5.0}),
+)  # fmt: skip
+
+ROWS = {
+    FIRST: _ROWS_OF_FIRST,
+    "0002": (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY),
+    "0003": _ROWS_OF_MERGES,
+    "0004": (*_ROWS_OF_MERGES, *_ROWS_OF_PROGRAMS),
+}
 """A row of every table that a revision knows, as a program of that time wrote it; texts of JSON are JSON."""
 
 
