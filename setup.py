@@ -1,6 +1,7 @@
-"""The compiled extension; everything else is in pyproject.toml.
+"""The compiled extensions; everything else is in pyproject.toml.
 
-Where no compiler is at hand the package installs without it: `bos_core.grid.n1_kernels` then uses numba.
+Where no compiler is at hand the package installs without them: `bos_core.grid.n1_kernels` and
+`bos_core.grid.power_flow` then use numba.
 """
 
 from glob import glob
@@ -13,12 +14,13 @@ SOURCES = "bos_core/grid/native"
 setup(
     ext_modules=[
         Pybind11Extension(
-            "bos_core.grid.n1_native",
-            [f"{SOURCES}/n1_module.cpp"],
+            f"bos_core.grid.{name}_native",
+            [f"{SOURCES}/{name}_module.cpp"],
             depends=sorted(glob(f"{SOURCES}/*")),
             cxx_std=17,
             extra_compile_args=["-O3", "-fno-math-errno", "-Wno-psabi"],
             optional=True,
         )
+        for name in ("hours", "n1")
     ]
 )

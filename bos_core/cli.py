@@ -654,7 +654,7 @@ def doctor(
     from bos_core.access.services import check_graph
     from bos_core.access.workspace import broken, check_workspace
     from bos_core.api import connect
-    from bos_core.grid.n1_kernels import INSTRUCTION_SETS, KERNELS
+    from bos_core.grid import hours_lanes, n1_kernels
     from bos_core.index.database import shown
     from bos_core.programs import registry
 
@@ -676,10 +676,12 @@ def doctor(
         findings.append(
             Finding("solver", ("glpk",), "glpsol is not on the path", "install glpk-utils to use GLPK programs")
         )
-    if not INSTRUCTION_SETS:
-        what = "is not built: outages take several times longer with numba"
-        todo = "install a C++ compiler, then `pip install -e .`"
-        findings.append(Finding("extension", ("n1_native",), what, todo))
+    slower = {"n1_native": (n1_kernels, "outages"), "hours_native": (hours_lanes, "hours of a power flow")}
+    for extension, (kernels, what) in slower.items():
+        if not kernels.INSTRUCTION_SETS:
+            problem = f"is not built: {what} take several times longer with numba"
+            todo = "install a C++ compiler, then `pip install -e .`"
+            findings.append(Finding("extension", (extension,), problem, todo))
     out.print(
         listings.pairs(
             {
@@ -689,7 +691,7 @@ def doctor(
                 "store": settings.store,
                 "graph": settings.graph_url or f"embedded, {settings.home / 'graph.lbug'}",
                 "programs": f"{count} in {len(registry.slots())} slots",
-                "N-1 kernel": KERNELS[0],
+                "N-1 kernel": n1_kernels.KERNELS[0],
                 "service": _service(settings.home),
             }
         )

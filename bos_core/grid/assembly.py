@@ -402,35 +402,36 @@ def with_state(network: Network, tap: IntArray, shunt_step: IntArray, shunts: Sh
     Network
         With `tap` set. Use ``replace(shunts, step=shunt_step)`` beside it.
     """
-    at = network.tap_branch
+    return with_states(network, np.atleast_2d(tap), np.atleast_2d(shunt_step), shunts)[0]
+
+
+def with_states(network: Network, tap: IntArray, shunt_step: IntArray, shunts: Shunts) -> list[Network]:
+    """Return the network at taps (state, tap) and shunt steps (state, shunt), as `with_state` for each."""
+    at, states = network.tap_branch, tap.shape[0]
     args = (network.tap_step, network.tap_step_rad, network.tap_phase_shifter)
     old = tap_turn((network.tap - network.tap_neutral).astype(float), *args)
     new = tap_turn((tap - network.tap_neutral).astype(float), *args)
     change = new / old
     turn = np.where(network.tap_at_from, change, 1.0 / change)
     scale = np.where(network.tap_at_from, 1.0, np.abs(change) ** 2)
-    ratio, shift = network.ratio.copy(), network.shift_rad.copy()
-    ratio[at] *= np.abs(turn)
-    shift[at] += np.angle(turn)
-    values = {name: getattr(network, name).copy() for name in ("r_pu", "x_pu")}
-    admittances = {
-        name: getattr(network, name).copy() for name in ("g_from_pu", "b_from_pu", "g_to_pu", "b_to_pu")
-    }
-    for series in values.values():
-        series[at] *= scale
-    for shunt in admittances.values():
-        shunt[at] /= scale
-    g, b = network.g_shunt_pu.copy(), network.b_shunt_pu.copy()
+
+    def of_states(name: str) -> FloatArray:
+        return np.repeat(getattr(network, name)[None], states, axis=0)
+
+    series = {name: of_states(name) for name in ("r_pu", "x_pu")}
+    shunt = {name: of_states(name) for name in ("g_from_pu", "b_from_pu", "g_to_pu", "b_to_pu")}
+    ratio, shift, g, b = map(of_states, ("ratio", "shift_rad", "g_shunt_pu", "b_shunt_pu"))
+    ratio[:, at] *= np.abs(turn)
+    shift[:, at] += np.angle(turn)
+    for values in series.values():
+        values[:, at] *= scale
+    for values in shunt.values():
+        values[:, at] /= scale
     added = np.asarray(shunt_step - shunts.step, dtype=np.float64)
-    np.add.at(g, shunts.bus, shunts.g_step_pu * added)
-    np.add.at(b, shunts.bus, shunts.b_step_pu * added)
-    return replace(
-        network,
-        tap=np.asarray(tap, dtype=np.int64),
-        ratio=ratio,
-        shift_rad=shift,
-        g_shunt_pu=g,
-        b_shunt_pu=b,
-        **values,
-        **admittances,
-    )
+    np.add.at(g.T, shunts.bus, (shunts.g_step_pu * added).T)
+    np.add.at(b.T, shunts.bus, (shunts.b_step_pu * added).T)
+    changed = {**series, **shunt, "ratio": ratio, "shift_rad": shift, "g_shunt_pu": g, "b_shunt_pu": b}
+    return [
+        replace(network, tap=tap[k].astype(np.int64), **{name: values[k] for name, values in changed.items()})
+        for k in range(states)
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bos_core.grid import hours_lanes
 from bos_core.grid.dc import lodf, most_loading, ptdf
 from bos_core.grid.injections import bus_injections
 from bos_core.grid.model import Grid, Snapshot
@@ -58,7 +59,8 @@ def main() -> None:
     network = grid.network
     hour = example_hour(grid)
     states, injections = hour.block(), bus_injections(grid, hour)
-    solved = solve_hours(grid, states).states
+    for kernel in {hours_lanes.KERNELS[0], hours_lanes.ONE_BY_ONE}:
+        solved = solve_hours(grid, states, kernel=kernel).states
     branch_flows(grid, solved)
     Sensitivities(network, injections, solve(network, injections)).slack_power()
     low, high = np.full(network.n_bus, 0.9), np.full(network.n_bus, 1.1)
@@ -71,8 +73,8 @@ def main() -> None:
     dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
     one = np.ones(1, np.int64)
     cheapest_schedule(np.ones((2, 1)), np.full((2, 1), -1), one > 0, one, one, one)
-    if not INSTRUCTION_SETS:
-        print("note: no C++ compiler was found, so N-1 runs on numba, several times slower; see `bos doctor`")
+    if not (INSTRUCTION_SETS and hours_lanes.INSTRUCTION_SETS):
+        print("note: no C++ compiler was found: kernels run on numba, several times slower; see `bos doctor`")
 
 
 if __name__ == "__main__":

@@ -41,9 +41,9 @@ MAX_ROUNDS = 60
 
 _NEAR_PU = 1e-3
 
-_DIVERGED_PU = 1e8
+DIVERGED_PU = 1e8
 
-_LOST = 10
+LOST = 10
 """Newton's method that has not come closer for so many iterations wanders; it is given up."""
 
 
@@ -278,8 +278,8 @@ def newton(
                 largest = abs(slack_gap)
         if largest < closest:
             closest, closest_at = largest, iteration
-        lost = iteration == max_iterations or iteration - closest_at >= _LOST
-        if largest <= tol or lost or not (regular and largest < _DIVERGED_PU):
+        lost = iteration == max_iterations or iteration - closest_at >= LOST
+        if largest <= tol or lost or not (regular and largest < DIVERGED_PU):
             return iteration, largest, balance
         substitute_back(pattern, factors, x)
         if distributed:

@@ -13,9 +13,10 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from bos_core.grid.assembly import with_state
+from bos_core.grid.assembly import with_state, with_states
 from bos_core.grid.dc import susceptance
 from bos_core.grid.elimination import Elimination, eliminate, elimination_of, solve_scalar
+from bos_core.grid.hours_lanes import KERNELS, ONE_BY_ONE, Networks, solve_in_lanes, start_at
 from bos_core.grid.injections import BusInjections, bus_injections, sum_by_bus, update_snapshot
 from bos_core.grid.model import ComplexArray, FloatArray, Grid, IntArray, Network, Shunts, Snapshot, stack
 from bos_core.grid.newton import (
@@ -87,6 +88,20 @@ def dc_start(
     and the DC network is singular, all angles are that of the slack.
     """
     elimination = elimination or eliminate(network)
+    matrix, shifted = _dc_system(elimination, network)
+    power = injections.p_nominal_pu + shifted
+    power[network.slack] -= power.sum()
+    angles = power[elimination.order]
+    if not solve_scalar(elimination.pattern, matrix, angles):
+        angles[:] = 0.0
+    angles = angles[elimination.position]
+    vm = np.where(injections.voltage_control, injections.vm_set_pu, np.nanmean(injections.vm_set_pu))
+    v: ComplexArray = vm * np.exp(1j * (angles - angles[network.slack] + va_slack_rad))
+    return v
+
+
+def _dc_system(elimination: Elimination, network: Network) -> tuple[FloatArray, FloatArray]:
+    """Return the susceptance matrix on the y pattern, regular, and the power that phase shifts add, (bus,)."""
     n, f, t = network.n_bus, network.from_bus, network.to_bus
     reactance = np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)
     b = susceptance(replace(network, x_pu=np.where(reactance == 0.0, _SHORT_PU, reactance)))
@@ -94,15 +109,8 @@ def dc_start(
     matrix = np.bincount(slots.ravel(), np.outer(b, (1.0, -1.0, -1.0, 1.0)).ravel(), pattern.y_column.size)
     matrix[pattern.y_diagonal[elimination.position[network.slack]]] += np.abs(b).max(initial=1.0)
     shifted = b * network.shift_rad
-    power = injections.p_nominal_pu + np.bincount(f, shifted, n) - np.bincount(t, shifted, n)
-    power[network.slack] -= power.sum()
-    angles = power[elimination.order]
-    if not solve_scalar(pattern, matrix, angles):
-        angles[:] = 0.0
-    angles = angles[elimination.position]
-    vm = np.where(injections.voltage_control, injections.vm_set_pu, np.nanmean(injections.vm_set_pu))
-    v: ComplexArray = vm * np.exp(1j * (angles - angles[network.slack] + va_slack_rad))
-    return v
+    power: FloatArray = (np.bincount(f, shifted, n) - np.bincount(t, shifted, n)).astype(np.float64)
+    return matrix.astype(np.float64), power
 
 
 def admittances_with_loads(
@@ -235,7 +243,8 @@ class _Solver:
             first = self.solve(*given)
             if first.outcome == CONVERGED:
                 return first
-        dc = dc_start(self.network, self.injections, elimination=self.elimination)
+        va_slack = float(np.nan_to_num(np.angle(v0[self.network.slack])))
+        dc = dc_start(self.network, self.injections, va_slack, self.elimination)
         second = self.solve(*prepare(self.elimination, self.network, self.injections, dc, self.participation))
         if second.outcome == CONVERGED or near:
             return replace(second, iterations=second.iterations + (first.iterations if near else 0))
@@ -308,8 +317,22 @@ def _network_with(network: Network, shunts: Shunts, tap: bytes, shunt_step: byte
     )
 
 
+def networks_at(grid: Grid, states: Snapshot) -> tuple[list[Network], IntArray]:
+    """Return the different networks of a block of hours, as `network_at` does, and which one each hour has."""
+    steps = np.concatenate([states.tap, states.shunt_step], axis=1)
+    own = np.concatenate([grid.network.tap, grid.shunts.step])
+    place = {own.astype(steps.dtype).tobytes(): 0}
+    of_hour = np.array([place.setdefault(row.tobytes(), len(place)) for row in steps], np.int64)
+    if len(place) == 1:
+        return [grid.network], of_hour
+    _, first = np.unique(of_hour, return_index=True)
+    others = first[of_hour[first] > 0]
+    networks = with_states(grid.network, states.tap[others], states.shunt_step[others], grid.shunts)
+    return [grid.network, *networks], of_hour
+
+
 def participation(grid: Grid, snapshot: Snapshot) -> FloatArray:
-    """Return the weights of a distributed slack, (bus,): p_mw_max of the running units that are not variable."""
+    """Return the weights of a distributed slack, (..., bus): p_mw_max of running units that are not variable."""
     units = grid.units
     taking_part = snapshot.unit_on & ~units.variable
     return sum_by_bus(units.bus, np.where(taking_part, np.maximum(units.p_mw_max, 0.0), 0.0), grid.network.n_bus)
@@ -345,6 +368,7 @@ def solve_hours(
     max_iterations: int = MAX_ITERATIONS,
     enforce_q_limits: bool = True,
     distributed_slack: bool = False,
+    kernel: str = KERNELS[0],
 ) -> HourlySolution:
     """Solve every hour of a block, with its own taps and shunt steps.
 
@@ -356,29 +380,62 @@ def solve_hours(
     ----------
     distributed_slack : bool
         Whether `participation` shares the active balance, instead of the slack alone.
+    kernel : str
+        One of `bos_core.grid.hours_lanes.KERNELS`.
     """
-    solver = _Solver(elimination_of(grid.network), tol, max_iterations, enforce_q_limits)
+    network, base = grid.network, grid.network.base_mva
+    elimination, slack = elimination_of(network), network.slack
     block = bus_injections(grid, states)
-    shape = states.vm_pu.shape
-    vm_pu, va_rad = states.vm_pu.copy(), states.va_rad.copy()
-    p_slack, q_control, q_state = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int8)
-    outcome, iterations = np.zeros(shape[0], np.int64), np.zeros(shape[0], np.int64)
-    residual, losses = np.zeros(shape[0]), np.zeros(shape[0])
-    for h in range(shape[0]):
-        hour = states.hour(h)
-        weights = participation(grid, hour) if distributed_slack else None
-        solver.take(network_at(grid, hour), block.hour(h), weights)
-        solution = solver.solve_from(states.vm_pu[h] * np.exp(1j * states.va_rad[h]))
-        outcome[h], iterations[h], residual[h] = solution.outcome, solution.iterations, solution.residual_pu
-        if solution.outcome == CONVERGED:
-            vm_pu[h], va_rad[h] = solution.vm_pu, solution.va_rad
-            p_slack[h], q_control[h], q_state[h] = solution.p_slack_pu, solution.q_control_pu, solution.q_state
-            losses[h] = solution.p_pu.sum() * grid.network.base_mva
-    found = update_snapshot(grid, states, vm_pu, va_rad, p_slack, q_control)
+    weights = participation(grid, states) if distributed_slack else None
+    found = start_at(states.vm_pu, states.va_rad)
+    if kernel != ONE_BY_ONE:
+        shares = None if weights is None else _shares(weights, slack)
+        solve_in_lanes(
+            kernel, elimination, slack, _networks(grid, states, elimination), block, shares, found, tol,
+            max_iterations, enforce_q_limits,
+        )  # fmt: skip
+    solved = found.solved[:, None]
+    vm = np.sqrt(found.vr**2 + found.vi**2)
+    p_slack = np.zeros(vm.shape) if weights is None else found.balance[:, None] * _shares(weights, slack)
+    p_slack[:, slack] = (found.p - block.p_pu + block.p_current_pu * vm)[:, slack]
+    q_control = found.q - block.q_pu + block.q_current_pu * vm
+    p_slack, q_control = np.where(solved, p_slack, 0.0), np.where(solved & block.voltage_control, q_control, 0.0)
+    losses = (found.p - block.p_impedance_pu * vm**2).sum(axis=1) * base
+    vm_pu, va_rad = (
+        np.where(solved, vm, states.vm_pu),
+        np.where(solved, np.arctan2(found.vi, found.vr), states.va_rad),
+    )
+    outcome = np.full(vm.shape[0], CONVERGED)
+    solver = _Solver(elimination, tol, max_iterations, enforce_q_limits)
+    for h in map(int, np.flatnonzero(~found.solved)):
+        solver.take(network_at(grid, states.hour(h)), block.hour(h), None if weights is None else weights[h])
+        one = solver.solve_from(states.vm_pu[h] * np.exp(1j * states.va_rad[h]))
+        outcome[h], found.iterations[h], found.residual[h] = one.outcome, one.iterations, one.residual_pu
+        losses[h] = 0.0
+        if one.outcome == CONVERGED:
+            vm_pu[h], va_rad[h], losses[h] = one.vm_pu, one.va_rad, one.p_pu.sum() * base
+            p_slack[h], q_control[h], found.control[h] = one.p_slack_pu, one.q_control_pu, one.q_state
+    after = update_snapshot(grid, states, vm_pu, va_rad, p_slack, q_control)
     if (outcome != CONVERGED).any():
-        found = stack([(states if outcome[h] != CONVERGED else found).hour(h) for h in range(shape[0])])
-    slack_p = p_slack.sum(axis=1) * grid.network.base_mva
-    return HourlySolution(found, outcome, iterations, residual, slack_p, losses, q_state)
+        after = stack([(states if outcome[h] != CONVERGED else after).hour(h) for h in range(vm.shape[0])])
+    slack_p = p_slack.sum(axis=1) * base
+    return HourlySolution(after, outcome, found.iterations, found.residual, slack_p, losses, found.control)
+
+
+def _shares(weights: FloatArray, slack: int) -> FloatArray:
+    """Return weights (hour, bus) as shares of one; an hour without weights is the slack's."""
+    total = weights.sum(axis=1, keepdims=True)
+    shares = weights / np.where(total > 0.0, total, 1.0)
+    shares[total[:, 0] <= 0.0, slack] = 1.0
+    return shares
+
+
+def _networks(grid: Grid, states: Snapshot, elimination: Elimination) -> Networks:
+    """Return the different networks of a block of hours as its kernel takes them."""
+    networks, of_hour = networks_at(grid, states)
+    admittances = [elimination.admittances(network) for network in networks]
+    g, b = (np.array(values) for values in zip(*admittances, strict=True))
+    return Networks(g, b, *_dc_system(elimination, grid.network), of_hour)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from power_flow import pgm_arrays, residual
 from timing import Timing, best_of
 
 from bos_core.grid.injections import BusInjections, bus_injections
-from bos_core.grid.model import Snapshot
+from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.power_flow import CONVERGED, solve_hours
 
 TITLE = "Power flow of a series of hours, 1e-8 p.u., single slack, no reactive limits"
@@ -48,6 +49,7 @@ def run(bench: Bench, budget_s: float) -> None:
     group = f"{count} hours, {day.grid.network.n_bus} buses (SimBench EHV)"
     figures = {"iterations_mean": float(answer.iterations.mean()), "residual_pu": float(answer.residual_pu.max())}
     bench.add(Row(group, count, OURS, "hour", times.per(count), figures=figures, reference=True))
+    _variants(bench, day.grid, states, day.states)
     first = states.hour(0)
     with bench.doing("exporting"):
         case = day.case(first, "ehv-first")
@@ -83,6 +85,32 @@ def run(bench: Bench, budget_s: float) -> None:
     with bench.peer("pandapower"):
         times, found = _pandapower(case, [day.case(states.hour(h), "hour") for h in range(FEW_HOURS)])
         row("pandapower", times, found, FEW_HOURS, note)
+
+
+def _variants(bench: Bench, grid: Grid, states: Snapshot, planned: Snapshot) -> None:
+    """Measure what reactive limits, taps of every hour's own and two threads cost or save."""
+    count = states.vm_pu.shape[0]
+    halves = [
+        Snapshot(**{name: values[part] for name, values in vars(states).items()})
+        for part in (slice(count // 2), slice(count // 2, count))
+    ]
+
+    def threads() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda half: solve_hours(grid, half, enforce_q_limits=False), halves))
+
+    variants = {
+        "reactive limits": lambda: solve_hours(grid, states),
+        "own taps and shunt steps": lambda: solve_hours(grid, planned, enforce_q_limits=False),
+        "two threads": threads,
+    }
+    for name, work in variants.items():
+        with bench.doing(name):
+            times, _ = best_of(work, budget_s=3.0)
+        bench.facts[name.replace(" ", "_")] = {
+            "cpu_us_an_hour": 1e6 * times.per(count).cpu_s, "wall_us_an_hour": 1e6 * times.per(count).wall_s,
+        }  # fmt: skip
+    bench.save()
 
 
 def _lightsim(case: Case, given: BusInjections) -> tuple[Timing, np.ndarray]:

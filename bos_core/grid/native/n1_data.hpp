@@ -6,15 +6,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "pattern.hpp"
+
 namespace bos {
 
 enum Kind : int8_t { PQ = 0, PV = 1, FIXED = 2 };
 enum Outcome : int64_t { CONVERGED = 0, ISLANDED = 1, DIVERGED = 2 };
-
-struct Pattern {
-    int n_bus;
-    const int32_t *y_ptr, *y_column, *l_ptr, *l_column, *u_ptr, *u_column, *l_of_u, *path_ptr, *path;
-};
 
 struct Factors { // blocks of four, row-major
     const double *lower, *upper, *diagonal_inverse;

@@ -1,22 +1,14 @@
 // The way in from Python, and one copy of the solver for every instruction set, chosen at run time.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
 #include <new>
-#include <stdexcept>
-#include <string>
 
 #include "n1_data.hpp"
+#include "python.hpp"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define BOS_DISPATCH
-#include <immintrin.h>
-#endif
+#define BOS_LANES 32
 
 namespace bos {
 #ifdef BOS_DISPATCH
@@ -24,7 +16,7 @@ namespace bos {
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")
 namespace avx512 {
 #define BOS_REGISTER 64
-#include "n1_vectors.inc"
+#include "vectors.inc"
 #include "n1_compensation.inc"
 #include "n1_lanes.inc"
 #undef BOS_REGISTER
@@ -34,7 +26,7 @@ namespace avx512 {
 #pragma GCC target("avx2,fma")
 namespace avx2 {
 #define BOS_REGISTER 32
-#include "n1_vectors.inc"
+#include "vectors.inc"
 #include "n1_compensation.inc"
 #include "n1_lanes.inc"
 #undef BOS_REGISTER
@@ -43,7 +35,7 @@ namespace avx2 {
 #endif
 namespace generic {
 #define BOS_REGISTER 16
-#include "n1_vectors.inc"
+#include "vectors.inc"
 #include "n1_compensation.inc"
 #include "n1_lanes.inc"
 #undef BOS_REGISTER
@@ -54,13 +46,7 @@ namespace py = pybind11;
 
 namespace {
 
-// The data of a contiguous array attribute; it lives as long as its owner.
-template <class T> T *data(const py::object &owner, const char *name) {
-    auto array = py::cast<py::array>(owner.attr(name));
-    if (!py::isinstance<py::array_t<T>>(array) || !(array.flags() & py::array::c_style))
-        throw std::invalid_argument(std::string(name) + " must be contiguous and of the type that its class says");
-    return static_cast<T *>(const_cast<void *>(array.data()));
-}
+using bos::data;
 
 bos::Solve chosen(const std::string &instruction_set) {
 #ifdef BOS_DISPATCH
@@ -69,19 +55,6 @@ bos::Solve chosen(const std::string &instruction_set) {
 #endif
     if (instruction_set == "generic") return bos::generic::solve;
     throw std::invalid_argument("unknown instruction set " + instruction_set);
-}
-
-std::vector<std::string> instruction_sets() {
-    std::vector<std::string> sets;
-#ifdef BOS_DISPATCH
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma"))
-        sets.push_back("avx512");
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back("avx2");
-#endif
-    sets.push_back("generic");
-    return sets;
 }
 
 py::tuple listed(const bos::Listed &found) {
@@ -95,12 +68,7 @@ bos::BaseCase read_base(const py::object &pattern, const py::object &factors, co
                         const py::object &control, const py::array_t<double, py::array::c_style> &g,
                         const py::array_t<double, py::array::c_style> &b) {
     bos::BaseCase base;
-    base.pattern.n_bus = int(py::len(state.attr("vr")));
-    base.pattern.y_ptr = data<int32_t>(pattern, "y_ptr"), base.pattern.y_column = data<int32_t>(pattern, "y_column");
-    base.pattern.l_ptr = data<int32_t>(pattern, "l_ptr"), base.pattern.l_column = data<int32_t>(pattern, "l_column");
-    base.pattern.u_ptr = data<int32_t>(pattern, "u_ptr"), base.pattern.u_column = data<int32_t>(pattern, "u_column");
-    base.pattern.l_of_u = data<int32_t>(pattern, "l_of_u");
-    base.pattern.path_ptr = data<int32_t>(pattern, "path_ptr"), base.pattern.path = data<int32_t>(pattern, "path");
+    base.pattern = bos::read_pattern(pattern);
     base.factors.lower = data<double>(factors, "lower"), base.factors.upper = data<double>(factors, "upper");
     base.factors.diagonal_inverse = data<double>(factors, "diagonal_inverse");
     base.g = g.data(), base.b = b.data();
@@ -171,7 +139,7 @@ py::tuple solve(const py::object &pattern, const py::object &factors, const py::
 
 PYBIND11_MODULE(n1_native, module) {
     module.doc() = "Every outage of an hour by AC power flow, side by side in vector registers.";
-    module.def("instruction_sets", &instruction_sets, "Return the instruction sets of this machine, the widest first.");
+    module.def("instruction_sets", &bos::instruction_sets, "Return the instruction sets of this machine, the widest first.");
     module.def("solve", &solve, py::arg("pattern"), py::arg("factors"), py::arg("state"), py::arg("control"),
                py::arg("g"), py::arg("b"), py::arg("outages"), py::arg("monitor"), py::arg("extremes"), py::kw_only(),
                py::arg("tolerance"), py::arg("iterations_max"), py::arg("enforce"), py::arg("distributed"),

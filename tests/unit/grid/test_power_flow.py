@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bos_core.grid.dc import DcModel
 from bos_core.grid.elimination import eliminate, factorize, substitute
+from bos_core.grid.hours_lanes import INSTRUCTION_SETS, KERNELS, ONE_BY_ONE
 from bos_core.grid.injections import bus_injections, hvdc_injections, share_q, sum_by_bus
 from bos_core.grid.model import Grid, Network, Snapshot, stack
 from bos_core.grid.power_flow import (
@@ -291,3 +292,60 @@ def test_an_hour_that_fails_from_its_voltages_is_tried_from_dc_angles(spur_case:
     again, plain = solve_hours(grid, lost.block()), solve_hours(grid, snapshot.block())
     assert again.outcome[0] == CONVERGED
     np.testing.assert_allclose(again.states.vm_pu, plain.states.vm_pu, atol=1e-7)
+
+
+@pytest.mark.parametrize("slack_deg", [0.0, 30.0])
+def test_slack_keeps_its_angle_from_dc_angles_too(spur_case: Callable[..., Case], slack_deg: float) -> None:
+    grid, snapshot = spur_case()
+    angle = np.full(8, np.deg2rad(slack_deg))
+    angle[3] += 2.5
+    for kernel in KERNELS:
+        solved = solve_hours(grid, replace(snapshot, va_rad=angle).block(), kernel=kernel)
+        assert solved.outcome[0] == CONVERGED
+        assert solved.states.va_rad[0, grid.network.slack] == pytest.approx(np.deg2rad(slack_deg), abs=1e-12)
+
+
+def hours_of_every_kind(spur_case: Callable[..., Case]) -> tuple[Grid, Snapshot]:
+    """Return hours at several loads, taps and set points, one at lost voltages, one without solution."""
+    grid, snapshot = spur_case()
+    hours = [spur_case(load)[1] for load in (0.4, 0.9, 1.2, 1.5, 0.7, 1.1, 0.3, 1.3, 1.0, 25.0)]
+    hours += [replace(spur_case(load)[1], tap=np.array([4]), shunt_step=np.array([2])) for load in (0.8, 1.4)]
+    off = np.arange(grid.units.n) == 2
+    hours.append(replace(snapshot, unit_vm_set_pu=np.where(off, np.nan, snapshot.unit_vm_set_pu)))
+    hours.append(replace(snapshot, vm_pu=np.full(8, np.nan)))
+    return grid, stack(hours)
+
+
+@pytest.mark.parametrize("kernel", INSTRUCTION_SETS)
+@pytest.mark.parametrize("distributed", [False, True])
+@pytest.mark.parametrize("enforce", [False, True])
+def test_hours_side_by_side_agree_with_one_by_one(
+    spur_case: Callable[..., Case], kernel: str, distributed: bool, enforce: bool
+) -> None:
+    grid, states = hours_of_every_kind(spur_case)
+    options = {"enforce_q_limits": enforce, "distributed_slack": distributed}
+    mine, other = (solve_hours(grid, states, kernel=k, **options) for k in (kernel, ONE_BY_ONE))
+    assert DIVERGED in mine.outcome
+    for name in ("outcome", "q_state"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(other, name))
+    for name in ("slack_p_mw", "losses_mw"):
+        np.testing.assert_allclose(getattr(mine, name), getattr(other, name), atol=1e-5)
+    for field in fields(Snapshot):
+        np.testing.assert_allclose(
+            getattr(mine.states, field.name), getattr(other.states, field.name), atol=1e-5, err_msg=field.name
+        )
+
+
+def test_hours_have_the_same_bits_alone_and_with_every_fused_kernel(spur_case: Callable[..., Case]) -> None:
+    """AVX2 and AVX-512 both fuse multiply and add; a lane never sees its neighbours."""
+    assert INSTRUCTION_SETS, "no extension: install the package where a C++ compiler is"
+    grid, states = hours_of_every_kind(spur_case)
+    together = solve_hours(grid, states)
+    kernels = [kernel for kernel in INSTRUCTION_SETS if kernel != "generic"]
+    others = [solve_hours(grid, states, kernel=kernel) for kernel in kernels]
+    alone = [solve_hours(grid, states.hour(h).block()).states for h in range(together.outcome.size)]
+    for field in fields(Snapshot):
+        expected = getattr(together.states, field.name)
+        for other in others:
+            np.testing.assert_array_equal(getattr(other.states, field.name), expected)
+        np.testing.assert_array_equal(np.concatenate([getattr(one, field.name) for one in alone]), expected)
