@@ -109,6 +109,12 @@ class HighsSession:
         if columns.size:
             self._highs.changeColsBounds(columns.size, columns.astype(np.int32), lower, upper)
 
+    def set_row_bounds(self, rows: IntArray, lower: FloatArray, upper: FloatArray) -> None:
+        """Replace the bounds of some rows."""
+        self._send_new()
+        if rows.size:
+            self._highs.changeRowsBounds(rows.size, rows.astype(np.int32), lower, upper)
+
     def _set_integrality(self, wanted: bool) -> None:
         self._integral = wanted
         integer = np.flatnonzero(self.model.integer).astype(np.int32)

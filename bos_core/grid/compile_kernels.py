@@ -69,7 +69,7 @@ def main() -> None:
         verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading), kernel=kernel)
     loading_of = np.zeros(network.n_branch), np.ones(network.n_branch)
     factors = lodf(ptdf(network), network)[0]
-    most_loading(factors, *loading_of, np.arange(network.n_branch), loading, 2)
+    most_loading(factors.astype(np.float32), *loading_of, np.arange(network.n_branch), loading, 2)
     dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
     one = np.ones(1, np.int64)
     cheapest_schedule(np.ones((2, 1)), np.full((2, 1), -1), one > 0, one, one, one)

@@ -28,58 +28,16 @@ class Pairs:
     loading: FloatArray
 
     def joined(self, other: Pairs) -> Pairs:
-        """Return both lists; where a pair is in both, the first counts."""
-        outage = np.concatenate([self.outage, other.outage])
-        branch = np.concatenate([self.branch, other.branch])
-        loading = np.concatenate([self.loading, other.loading])
-        first = _first_of_each(outage, branch)
-        return Pairs(outage[first], branch[first], loading[first])
+        """Return both lists, one after the other."""
+        return Pairs(
+            np.concatenate([self.outage, other.outage]),
+            np.concatenate([self.branch, other.branch]),
+            np.concatenate([self.loading, other.loading]),
+        )
 
     def chosen(self, which: np.ndarray) -> Pairs:
         """Return some of the pairs."""
         return Pairs(self.outage[which], self.branch[which], self.loading[which])
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """Pairs that were violated in some round, and AC loading over estimate when they last were, (pair,)."""
-
-    pairs: Pairs
-    correction: FloatArray
-
-    def joined(self, other: Known) -> Known:
-        """Return both; where a pair is in both, the first counts."""
-        mine, others = self.pairs, other.pairs
-        outage, branch = np.concatenate([mine.outage, others.outage]), np.concatenate([mine.branch, others.branch])
-        first = _first_of_each(outage, branch)
-        pairs = Pairs(outage[first], branch[first], np.concatenate([mine.loading, others.loading])[first])
-        return Known(pairs, np.concatenate([self.correction, other.correction])[first])
-
-
-def _first_of_each(outage: IntArray, branch: IntArray) -> IntArray:
-    """Return where each pair comes first, in the order of outages and branches."""
-    places: IntArray = np.unique(outage * (branch.max(initial=0) + 1) + branch, return_index=True)[1]
-    return places
-
-
-@dataclass(frozen=True, eq=False)
-class Cuts:
-    """Rows ``loading + factor @ change of injection <= limit``.
-
-    Attributes
-    ----------
-    pairs : Pairs
-    limit : (cut,)
-    factor : (cut, bus)
-        Change of loading for one MW more injection, balanced at the slack; small ones are zero.
-    mw : (cut,)
-        Rating in MW: what a loading of 1 stands for.
-    """
-
-    pairs: Pairs
-    limit: FloatArray
-    factor: FloatArray
-    mw: FloatArray
 
 
 class OutageFactors:
@@ -94,6 +52,7 @@ class OutageFactors:
             near_is_from = abs(self.ptdf[outage, f]) < 0.5
             self.coupling[:, outage] = self.ptdf[:, f] if near_is_from else -self.ptdf[:, t]
             self.coupling[outage, outage] = -1.0
+        self.coupling = self.coupling.astype(np.float32)  # each round reads it whole
 
     def post_flow(self, flow: FloatArray, outage: IntArray, branch: IntArray) -> FloatArray:
         """Return the estimated active flow of each pair, in the unit of `flow` (branch,)."""
@@ -144,13 +103,6 @@ class BaseFlows:
         )
 
 
-def estimated_loading(factors: OutageFactors, base: BaseFlows, outage: IntArray, branch: IntArray) -> FloatArray:
-    """Return the loading of pairs by distribution factors, active power only."""
-    flow = factors.post_flow(base.p_pu, outage, branch)
-    loading: FloatArray = np.abs(flow) / (base.vm_pu[branch] * base.rating_pu[branch])
-    return loading
-
-
 def threatened(
     factors: OutageFactors, base: BaseFlows, contingency: IntArray, limit: FloatArray, share: float, count: int
 ) -> Pairs:
@@ -184,27 +136,88 @@ def worst_pairs(pairs: Pairs, limit: FloatArray, per_branch: int, total: int) ->
     return pairs.chosen(np.sort(kept))
 
 
-def linearise(
-    factors: OutageFactors,
-    base: BaseFlows,
-    pairs: Pairs,
-    limit_base: FloatArray,
-    limit_contingency: FloatArray,
-    base_mva: float,
-) -> Cuts:
-    """Return the cuts of pairs with known loadings.
+class Cuts:
+    """Rows ``loading * mw + factor_mw @ change of injection <= limit * mw``; the list grows, its rows stay.
 
-    A current of which the share c is active changes by c times what the active flow changes by.
+    Arrays are (cut,) unless said otherwise.
+
+    Attributes
+    ----------
+    outage, branch : int
+    direction : float
+        Of the flow that the cut limits: +1 from►to, -1 to►from.
+    limit : float
+        Loading, kept free of margins.
+    mw : float
+        Rating in MW: what a loading of 1 stands for.
+    factor_mw : (cut, bus)
+        MW of loading for one MW more injection, balanced at the slack; small ones are zero.
+    loading : float
+        At the last state that `look_at` was given; negative where the flow has turned.
     """
-    branch, outage = pairs.branch, pairs.outage
-    flow = factors.post_flow(base.p_pu, outage, branch)
-    volt, rating = base.vm_pu[branch], base.rating_pu[branch]
-    apparent = np.maximum(pairs.loading * rating * volt, 1e-9)
-    active = np.clip(np.abs(flow) / apparent, 0.2, 1.0)
-    per_mw = np.sign(flow) * active / (volt * rating * base_mva)
-    return Cuts(
-        pairs=pairs,
-        limit=np.where(outage == BASE_CASE, limit_base[branch], limit_contingency[branch]),
-        factor=factors.rows(outage, branch) * per_mw[:, None],
-        mw=rating * volt * base_mva,
-    )
+
+    def __init__(self, factors: OutageFactors) -> None:
+        self.factors = factors
+        nothing = np.zeros(0)
+        self.outage, self.branch = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self.direction, self.limit, self.mw, self.loading, self._correction = (nothing,) * 5
+        self.factor_mw = np.zeros((0, factors.network.n_bus))
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+        return self.limit.size
+
+    def add(self, base: BaseFlows, pairs: Pairs, limit: FloatArray) -> None:
+        """Add the pairs that are no cuts yet, for their flows of a state.
+
+        A current of which the share c is active changes by c times what the active flow changes by.
+
+        Parameters
+        ----------
+        base : BaseFlows
+            The state.
+        pairs : Pairs
+        limit : (pair,)
+        """
+        flow = self.factors.post_flow(base.p_pu, pairs.outage, pairs.branch)
+        keys = self._keys(pairs.outage, pairs.branch, np.sign(flow))
+        first = np.unique(keys, return_index=True)[1]
+        new = np.sort(first[~np.isin(keys[first], self._keys(self.outage, self.branch, self.direction))])
+        outage, branch, flow = pairs.outage[new], pairs.branch[new], flow[new]
+        per_loading = base.rating_pu[branch] * base.vm_pu[branch]
+        apparent = np.maximum(pairs.loading[new] * per_loading, 1e-9)
+        active = np.clip(np.abs(flow) / apparent, 0.2, 1.0)
+        factor = self.factors.rows(outage, branch) * (np.sign(flow) * active)[:, None]
+        self.outage, self.branch = np.r_[self.outage, outage], np.r_[self.branch, branch]
+        self.direction, self.limit = np.r_[self.direction, np.sign(flow)], np.r_[self.limit, limit[new]]
+        self.mw = np.r_[self.mw, per_loading * self.factors.network.base_mva]
+        self.loading = np.r_[self.loading, pairs.loading[new]]
+        self._correction = np.r_[self._correction, np.ones(new.size)]
+        self.factor_mw = np.concatenate([self.factor_mw, factor])
+
+    def look_at(self, base: BaseFlows, seen: Pairs, limit: FloatArray) -> None:
+        """Take the loadings of a state: those seen in AC solutions, others by estimate, at their limits at most.
+
+        Parameters
+        ----------
+        base : BaseFlows
+        seen : Pairs
+            Every pair that is beyond its limit.
+        limit : (cut,)
+            Loading beyond which a pair would have been seen.
+        """
+        flow = self.factors.post_flow(base.p_pu, self.outage, self.branch)
+        estimate = self.direction * flow / (base.vm_pu[self.branch] * base.rating_pu[self.branch])
+        seen_flow = self.factors.post_flow(base.p_pu, seen.outage, seen.branch)
+        keys = self._keys(self.outage, self.branch, self.direction)
+        wanted = self._keys(seen.outage, seen.branch, np.sign(seen_flow))
+        _, cut, known = np.intersect1d(keys, wanted, assume_unique=True, return_indices=True)
+        loading = seen.loading[known]
+        self._correction[cut] = np.clip(loading / np.maximum(estimate[cut], 1e-3), 0.8, 2.0)
+        self.loading = np.minimum(estimate * self._correction, limit)
+        self.loading[cut] = loading
+
+    def _keys(self, outage: IntArray, branch: IntArray, direction: FloatArray) -> IntArray:
+        keys: IntArray = ((outage + 1) * self.factors.network.n_branch + branch) * 2 + (direction > 0)
+        return keys

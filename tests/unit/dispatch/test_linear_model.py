@@ -69,3 +69,12 @@ def test_absent_glpsol_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ProgramError, match="install glpk-utils"):
         GlpkSession(LinearModel(), 60.0)
+
+
+def test_row_bounds_change_for_the_solves_that_follow() -> None:
+    model, _ = small()
+    session = HighsSession(model, 60.0)
+    before = session.solve_relaxation().objective
+    session.set_row_bounds(np.array([0]), np.array([-INF]), np.array([6.5]))
+    assert session.solve_relaxation().objective == pytest.approx(before + 1.5)
+    assert model.row_upper[0] == 7.5
