@@ -27,7 +27,8 @@ class ResultStoreBlock(CheckedBlock):
     ca_bundle: str = Field("", title="CA bundle", description="File of certificates that the endpoint needs.")
     connect_timeout_s: float = Field(5.0, title="Connect timeout (s)", gt=0, le=600)
     read_timeout_s: float = Field(60.0, title="Read timeout (s)", gt=0, le=3600)
-    attempts_max: int = Field(5, title="Attempts", ge=1, le=20)
+    attempts_max: int = Field(8, title="Attempts", ge=1, le=20)
+    retry_s_max: float = Field(60.0, title="No new attempt after (s)", ge=0, le=3600)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ResultStoreBlock:

@@ -6,7 +6,6 @@ changed: a folder gets a temporary file, fsync and rename; S3 puts are atomic by
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import tempfile
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bos_core.access.digest import table_digest
+from bos_core.access.store_faults import S3_LIBRARIES, explain, patiently, s3_code
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, StorageError
 from bos_core.objects.settings import StoreOptions
 
@@ -180,6 +180,7 @@ class S3Files:
         with self._lock:
             if self._fs is None or self._pid != os.getpid():
                 self._fs, self._pid = fsspec.filesystem("s3", **_s3_arguments(self._options)), os.getpid()
+                self._fs.retries = 1  # the store tries again, see `store_faults`
             return self._fs
 
     def _path(self, address: str) -> str:
@@ -219,7 +220,7 @@ class S3Files:
         except FileExistsError:
             return False
         except OSError as error:
-            code = _s3_code(error)
+            code = s3_code(error)
             if code in {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}:
                 return False
             if code in {"NotImplemented", "501"}:
@@ -332,13 +333,11 @@ class ResultStore:
 
     def put(self, address: str, data: bytes) -> None:
         """Write an object, whole or not at all."""
-        with self._translated(address, writes=True):
-            self._files.put(address, data)
+        self._run(address, lambda: self._files.put(address, data), writes=True)
 
     def put_if_absent(self, address: str, data: bytes) -> bool:
         """Write an object unless the address is taken; return whether it was written."""
-        with self._translated(address, writes=True):
-            return self._files.put_new(address, data)
+        return self._run(address, lambda: self._files.put_new(address, data), writes=True)
 
     def get(self, address: str) -> bytes:
         """Read an object."""
@@ -399,10 +398,14 @@ class ResultStore:
     def batches(
         self, address: str, columns: Sequence[str] | None = None, rows: int = 262_144
     ) -> Iterator[pa.RecordBatch]:
-        """Read a table piece by piece; memory stays at a few row groups."""
-        names = list(columns) if columns is not None else None
-        with self._translated(address), self._files.open(address) as file:
-            yield from _parquet(file).iter_batches(batch_size=rows, columns=names, use_threads=False)
+        """Read a table piece by piece, at most `rows` a piece; memory stays at one row group."""
+
+        def row_groups() -> int:
+            with self._files.open(address) as file:
+                return int(_parquet(file).num_row_groups)
+
+        for group in range(self._run(address, row_groups)):
+            yield from self.get_table(address, columns, row_groups=[group]).to_batches(max_chunksize=rows)
 
     def get_schema(self, address: str) -> pa.Schema:
         """Read a table's schema with its metadata, not its rows."""
@@ -436,9 +439,9 @@ class ResultStore:
 
     # --- errors
 
-    def _run(self, address: str, action: Callable[[], _T]) -> _T:
-        with self._translated(address):
-            return action()
+    def _run(self, address: str, action: Callable[[], _T], writes: bool = False) -> _T:
+        with self._translated(address, writes):
+            return patiently(action, self.options) if isinstance(self._files, S3Files) else action()
 
     @contextmanager
     def _translated(self, address: str, writes: bool = False) -> Iterator[None]:
@@ -447,7 +450,7 @@ class ResultStore:
         try:
             yield
         except FileNotFoundError as error:
-            if isinstance(self._files, S3Files) and _s3_code(error) == "NoSuchBucket":
+            if isinstance(self._files, S3Files) and s3_code(error) == "NoSuchBucket":
                 raise _storage(where, "the bucket does not exist", "create it or correct BOS_STORE_URL") from error
             if writes:
                 raise _storage(where, "its folder cannot be made", "set BOS_STORE_URL to another place") from error
@@ -456,17 +459,11 @@ class ResultStore:
             problem = f"the file is damaged ({str(error).splitlines()[0]})"
             raise _storage(where, problem, "restore it, or run its step again") from error
         except (OSError, ValueError) as error:
-            raise _storage(where, *_explain(error)) from error
+            raise _storage(where, *explain(error)) from error
         except Exception as error:
-            if type(error).__module__.split(".")[0] not in {
-                "botocore",
-                "aiobotocore",
-                "aiohttp",
-                "s3fs",
-                "fsspec",
-            }:
+            if type(error).__module__.split(".")[0] not in S3_LIBRARIES:
                 raise
-            raise _storage(where, *_explain(error)) from error
+            raise _storage(where, *explain(error)) from error
 
 
 def encode(table: pa.Table, metadata: Mapping[bytes, bytes] | None = None, row_group_rows: int = 262_144) -> bytes:
@@ -538,65 +535,13 @@ def _s3_arguments(options: StoreOptions) -> dict[str, Any]:
             "response_checksum_validation": "when_required",
             "connect_timeout": options.connect_timeout_s,
             "read_timeout": options.read_timeout_s,
-            "retries": {"max_attempts": options.attempts_max, "mode": "standard"},
+            "retries": {"total_max_attempts": 1, "mode": "standard"},  # the store tries again, see `store_faults`
             "s3": {"addressing_style": options.addressing},
         },
     }
     if options.ca_bundle:
         arguments["client_kwargs"]["verify"] = options.ca_bundle
     return arguments
-
-
-def _s3_code(error: BaseException) -> str:
-    """Return the S3 error code behind an exception of s3fs, empty when there is none."""
-    seen: BaseException | None = error
-    while seen is not None:
-        response = getattr(seen, "response", None)
-        if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
-        seen = seen.__cause__ or seen.__context__
-    return ""
-
-
-_S3_CODES: Mapping[str, tuple[str, str]] = {
-    "NoSuchBucket": ("the bucket does not exist", "create it or correct BOS_STORE_URL"),
-    "InvalidAccessKeyId": ("the access key is unknown", "correct key in BOS_STORE_OPTIONS"),
-    "XAdminUserNotFound": ("the access key is unknown", "correct key in BOS_STORE_OPTIONS"),
-    "SignatureDoesNotMatch": ("the secret key is wrong", "correct secret in BOS_STORE_OPTIONS"),
-    "AccessDenied": ("access is refused", "give the key the right to read, write and list this bucket"),
-    "403": ("access is refused", "correct key and secret in BOS_STORE_OPTIONS, or the bucket's policy"),
-    "ExpiredToken": ("the session token has expired", "get a new one"),
-    "QuotaExceeded": ("the quota of the bucket is used up", "raise it or collect garbage"),
-    "XMinioStorageFull": ("the store is full", "free some space"),
-    "InsufficientStorage": ("the store is full", "free some space"),
-    "SlowDown": ("the store asks to slow down", "run fewer workers or try again"),
-}
-
-_S3_LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp", "s3fs", "fsspec"})
-
-_ERRNOS: Mapping[int, tuple[str, str]] = {
-    errno.ENOSPC: ("the disk is full", "free some space and run again with --resume"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and run again with --resume"),
-    errno.EACCES: ("access is refused", "check owner and mode of the folder, or set BOS_STORE_URL"),
-    errno.EPERM: ("access is refused", "check owner and mode of the folder, or set BOS_STORE_URL"),
-    errno.EROFS: ("the file system is read-only", "set BOS_STORE_URL to a place you may write"),
-    errno.ENOTDIR: ("a part of the path is a file", "set BOS_STORE_URL to a folder"),
-    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n)"),
-}
-
-
-def _explain(error: BaseException) -> tuple[str, str]:
-    code = _s3_code(error)
-    if code in _S3_CODES:
-        return _S3_CODES[code]
-    name = type(error).__name__
-    if name in {"NoCredentialsError", "PartialCredentialsError"}:
-        return "no credentials were given", "set key and secret in BOS_STORE_OPTIONS"
-    if name in {"EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "ClientConnectorError"}:
-        return "the store cannot be reached", "start it or correct endpoint_url in BOS_STORE_OPTIONS"
-    if isinstance(error, OSError) and error.errno is not None and error.errno in _ERRNOS and not code:
-        return _ERRNOS[error.errno]
-    return f"{code or name}: {str(error).splitlines()[0] if str(error) else 'no message'}", "see the store's log"
 
 
 def _storage(where: str, problem: str, remedy: str) -> StorageError:

@@ -49,6 +49,9 @@ class StoreOptions(BaseModel):
 
     `worker_key` and `worker_secret` are of a user who may write and not delete; the runs of deployments get them,
     where they are given, in place of `key` and `secret`.
+
+    A request that fails in a way that may pass is made up to `attempts_max` times (eight take about 20 s), and not
+    again when `retry_s_max` seconds have passed since the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +67,8 @@ class StoreOptions(BaseModel):
     ca_bundle: str = ""
     connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
     read_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
-    attempts_max: Annotated[int, Field(ge=1, le=20)] = 5
+    attempts_max: Annotated[int, Field(ge=1, le=20)] = 8
+    retry_s_max: Annotated[float, Field(ge=0, le=3600)] = 60.0
 
     def of_worker(self) -> StoreOptions:
         """Return the options that a worker gets."""

@@ -25,11 +25,14 @@ class FaultProxy:
         How many of the next connections are answered with 503.
     passed : int
         Bytes so far.
+    connections : int
+        That were accepted so far.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self.delay_s, self.cut_after, self.errors, self.passed = 0.0, None, 0, 0
+        self.connections = 0
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -76,6 +79,7 @@ class FaultProxy:
         self._writers.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         if self.errors > 0:
             self.errors -= 1
             return await self._slow_down(reader, writer)
@@ -107,8 +111,10 @@ class FaultProxy:
         length = next(
             (int(line[15:]) for line in head.lower().splitlines() if line.startswith(b"content-length:")), 0
         )
-        await reader.readexactly(length)
+        if b"expect: 100-continue" not in head.lower():
+            await reader.readexactly(length)
         writer.write(b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\n")
-        writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(_SLOW_DOWN), _SLOW_DOWN))
+        body = b"" if head.startswith(b"HEAD ") else _SLOW_DOWN
+        writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(_SLOW_DOWN), body))
         await writer.drain()
         writer.close()

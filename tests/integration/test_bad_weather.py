@@ -28,6 +28,7 @@ from bos_core.access.services import check_services
 from bos_core.access.workspace import Workspace
 from bos_core.api import Scenarios
 from bos_core.exchange import import_grid
+from bos_core.objects.errors import StorageError
 from bos_core.objects.settings import Settings, StoreOptions
 
 NAMES = ("index", "store", "graph")
@@ -144,10 +145,56 @@ def test_slow_services_are_waited_for(weather: Weather, undisturbed: Verdict) ->
 def test_a_burst_of_errors_of_the_store_is_sat_out(weather: Weather, undisturbed: Verdict) -> None:
     weather.proxies["store"].errors = 3
     trace_id = str(uuid.uuid4())
-    assert run(weather.settings, trace_id, weather.log) == 0, weather.said()
+    options = weather.settings.store_options
+    usual = options.model_copy(update={"attempts_max": StoreOptions().attempts_max})
+    settings = weather.settings.model_copy(update={"store_options": usual})
+    assert run(settings, trace_id, weather.log) == 0, weather.said()
     assert weather.proxies["store"].errors == 0
     verdict = check(weather.direct, trace_id)
     assert (verdict.contents, verdict.attempts) == (undisturbed.contents, 1)
+
+
+def test_a_store_that_only_says_503_is_named_and_the_run_goes_on_later(
+    weather: Weather, undisturbed: Verdict
+) -> None:
+    trace_id, proxy = str(uuid.uuid4()), weather.proxies["store"]
+    proxy.errors = requests = 1000
+    assert run(weather.settings, trace_id, weather.log) == 1
+    assert requests - proxy.errors <= 2 * weather.settings.store_options.attempts_max
+    said = weather.said()
+    assert f"at http://127.0.0.1:{proxy.port}" in said
+    assert "the server answers 503" in said
+    assert "when it serves again (see its log), go on with `bos run --resume last`" in said
+    proxy.heal()
+    assert run(weather.settings, trace_id, weather.log) == 0, weather.said()
+    assert check(weather.direct, trace_id).contents == undisturbed.contents
+
+
+@pytest.mark.parametrize("fault", ["refused", "cut", "503"])
+def test_every_request_is_made_so_often_and_no_more(weather: Weather, fault: str) -> None:
+    """Whatever is asked: neither botocore nor s3fs tries again by itself.
+
+    aiohttp sends a question a second time, at once, when a connection that it had kept open is cut.
+    """
+    proxy, store = weather.proxies["store"], Workspace.open(weather.settings).store
+    store.put("attempts/a", b"1" * 100_000)
+    for ask in (
+        lambda: store.put("attempts/b", b"1" * 100_000),
+        lambda: store.put_if_absent("attempts/c", b"1"),
+        lambda: store.get("attempts/a"),
+        lambda: store.exists("attempts/a"),
+        lambda: store.walk("attempts"),
+        lambda: list(store.batches("attempts/a")),
+    ):
+        proxy.heal()
+        proxy.errors, connections = (1000 if fault == "503" else 0), proxy.connections
+        proxy.cut_after = 0 if fault == "cut" else None
+        if fault == "refused":
+            proxy.refuse()
+        with pytest.raises(StorageError, match="503" if fault == "503" else "cannot be reached; start it"):
+            ask()
+        attempts = weather.settings.store_options.attempts_max
+        assert proxy.connections - connections <= attempts * (2 if fault == "cut" else 1)
 
 
 def test_two_processes_at_the_same_task_commit_once(weather: Weather, undisturbed: Verdict) -> None:
