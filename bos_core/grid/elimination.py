@@ -243,25 +243,45 @@ def _prune(start: Int32Array, neighbour: Int32Array) -> tuple[Int32Array, int]:
     return order, pruned
 
 
-def _order_among(buses: Int32Array, start: Int32Array, neighbour: Int32Array) -> IntArray:
-    """Return the minimum-degree order of the graph among these buses, as places in them."""
-    number = np.full(start.size - 1, -1, np.int32)
-    number[buses] = np.arange(buses.size, dtype=np.int32)
-    row = np.repeat(number, np.diff(start))
-    column = number[neighbour]
-    inside = (row >= 0) & (column > row)
-    return minimum_degree(buses.size, row[inside], column[inside])
-
-
 def minimum_degree(n_bus: int, from_bus: NDArray[Any], to_bus: NDArray[Any]) -> IntArray:
     """Return the buses of a graph in an order of little fill, by SuperLU's multiple minimum degree."""
-    if n_bus < 3:
-        return np.arange(n_bus)
-    graph = sp.csc_matrix((np.ones(from_bus.size), (from_bus, to_bus)), shape=(n_bus, n_bus))
-    degree = np.asarray(graph.sum(0)).ravel() + np.asarray(graph.sum(1)).ravel()
-    matrix = sp.csc_matrix(sp.diags(degree + 1.0) - graph - graph.T)
+    start, neighbour = _neighbours(n_bus, from_bus.astype(np.int32), to_bus.astype(np.int32))
+    return _order_among(np.arange(n_bus, dtype=np.int32), start, neighbour)
+
+
+def _order_among(buses: Int32Array, start: Int32Array, neighbour: Int32Array) -> IntArray:
+    """Return the minimum-degree order of the graph among these buses, as places in them."""
+    n = buses.size
+    if n < 3:
+        return np.arange(n)
+    matrix = sp.csc_matrix(_diagonally_dominant(buses, start, neighbour), shape=(n, n))
     factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     return np.argsort(factors.perm_c).astype(np.int64)
+
+
+@nb.njit(cache=True)
+def _diagonally_dominant(
+    buses: Int32Array, start: Int32Array, neighbour: Int32Array
+) -> tuple[FloatArray, Int32Array, Int32Array]:
+    """Return a regular matrix on the graph among these buses by columns: (values, rows, first of each column)."""
+    number = np.full(start.size - 1, -1, np.int32)
+    for k in range(buses.size):
+        number[buses[k]] = k
+    first = np.zeros(buses.size + 1, np.int32)
+    row = np.empty(neighbour.size + buses.size, np.int32)
+    value = np.empty(row.size)
+    count = 0
+    for k in range(buses.size):
+        diagonal = count
+        row[count] = k
+        count += 1
+        for p in range(start[buses[k]], start[buses[k] + 1]):
+            if number[neighbour[p]] >= 0:
+                row[count], value[count] = number[neighbour[p]], -1.0
+                count += 1
+        value[diagonal] = count - diagonal
+        first[k + 1] = count
+    return value[:count], row[:count], first
 
 
 @nb.njit(cache=True)

@@ -103,8 +103,10 @@ def dc_start(
 def _dc_system(elimination: Elimination, network: Network) -> tuple[FloatArray, FloatArray]:
     """Return the susceptance matrix on the y pattern, regular, and the power that phase shifts add, (bus,)."""
     n, f, t = network.n_bus, network.from_bus, network.to_bus
-    reactance = np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)
-    b = susceptance(replace(network, x_pu=np.where(reactance == 0.0, _SHORT_PU, reactance)))
+    if not network.x_pu.all():
+        reactance = np.where(network.x_pu == 0.0, network.r_pu, network.x_pu)
+        network = replace(network, x_pu=np.where(reactance == 0.0, _SHORT_PU, reactance))
+    b = susceptance(network)
     pattern, slots = elimination.pattern, elimination.branch_slot
     matrix = np.bincount(slots.ravel(), np.outer(b, (1.0, -1.0, -1.0, 1.0)).ravel(), pattern.y_column.size)
     matrix[pattern.y_diagonal[elimination.position[network.slack]]] += np.abs(b).max(initial=1.0)
