@@ -42,21 +42,22 @@ TIMED_OUT = "a solve reached its time limit"
 REGRET_SHARE = 0.1
 """Share of the gap that is good enough that schedules not yet found may take off the bound."""
 PRICINGS_MAX = 60
+"""Most times that units are asked for better schedules at the prices of a relaxation."""
 SCALES = (0.9, 1.1)
 """Units begin with the schedules that are best at the outline's prices, and at these scaled."""
-"""Most times that units are asked for better schedules at the prices of a relaxation."""
 WHOLE = 1e-6
 """A relaxed binary this near to 0 or 1 counts as decided."""
 ROUGH_UP = 0.1
 """Use of a unit in a dispatch without commitment from which it runs where nobody betters the answer."""
-DIVE_UP, DIVE_DOWN = 0.8, 0.2
-"""Relaxed values from which a dive rounds up, and to which it rounds down."""
+SETTLE_UP, SETTLE_SHARE, SETTLE_LEAST = 0.8, 0.4, 2
+"""Share from which a dive settles a schedule; share and number of the open units that it settles at least."""
+ROUND_UP, ROUND_DOWN, ROUND_SHARE, ROUND_LEAST = 0.9, 0.1, 0.25, 8
+"""Values from which a dive rounds binaries up and down; share and number of open ones that it rounds at least."""
 NEARER_ON = 0.5
 """Value from which being on is nearer than being off."""
-DIVE_SHARE, DIVE_LEAST, DIVE_UNITS_LEAST = 0.4, 8, 2
-"""Share of what is open that a dive step settles at least, and the least number of binaries and of units."""
-FAILED_RESPONSES_MAX = 3
-"""After so many units in a row whose best schedule betters nothing, none is asked any more."""
+FAILED_RESPONSES_MAX, FAILED_RESPONSES_SMALL_MAX, SMALL_ROWS = 3, 20, 15_000
+"""After so many units in a row whose best schedule betters nothing, none is asked any more. A model of so few rows
+takes so little time that more units may be asked."""
 
 
 @dataclass(frozen=True)
@@ -343,10 +344,10 @@ class Search:
         open_ = ~settled & (most < 1.0 - WHOLE)
         if not open_.any():
             return 0
-        least = max(int(np.ceil(DIVE_SHARE * open_.sum())), DIVE_UNITS_LEAST)
+        least = max(int(np.ceil(SETTLE_SHARE * open_.sum())), SETTLE_LEAST)
         weight = np.where(open_, most * self.inputs.grid.units.p_mw_max[choice.unit], -1.0)
         first = np.argsort(-weight, kind="stable")[:least]
-        now = open_ & (most >= DIVE_UP)
+        now = open_ & (most >= SETTLE_UP)
         now[first] |= open_[first]
         log.debug("dive: %d units are open, %d settled", int(open_.sum()), int(now.sum()))
         settled |= now
@@ -361,8 +362,8 @@ class Search:
         if not open_.any():
             return 0
         log.debug("dive: %d of %d binaries are open", int(open_.sum()), open_.size)
-        up, down = open_ & (value >= DIVE_UP), open_ & (value <= DIVE_DOWN)
-        least = max(int(np.ceil(DIVE_SHARE * open_.sum())), DIVE_LEAST)
+        up, down = open_ & (value >= ROUND_UP), open_ & (value <= ROUND_DOWN)
+        least = max(int(np.ceil(ROUND_SHARE * open_.sum())), ROUND_LEAST)
         missing = least - int((up | down).sum())
         if missing > 0:
             rest = np.flatnonzero(open_ & ~up & ~down)
@@ -402,12 +403,13 @@ class Search:
         limits = self.limits
         asked: set[int] = set()
         improved, failed = False, 0
+        failed_max = FAILED_RESPONSES_SMALL_MAX if self.model.n_row <= SMALL_ROWS else FAILED_RESPONSES_MAX
         for round_ in range(limits.responses_max):
             promising = self._promising(best, max(limits.gap * abs(best.objective), 1.0) / 100)
             unit = next((unit for _, unit in promising if unit not in asked), None)
             if unit is None and improved and promising:
                 asked, improved, unit = set(), False, promising[0][1]
-            if unit is None or best.gap <= limits.gap or failed == FAILED_RESPONSES_MAX:
+            if unit is None or best.gap <= limits.gap or failed == failed_max:
                 break
             asked.add(unit)
             failed += 1
@@ -476,27 +478,35 @@ class Search:
 
     def _finish(self, best: _Best | None, bound: float) -> _Best | None:
         """Go on with the MIP of what the bound leaves open, if it is small; the better one of old and new."""
-        search = self if not self.choice.unit.size else self._exactly(best, bound)
+        search, left_out_eur = self._exactly(best, bound) if self.choice.unit.size else (self, np.inf)
         if search.binary.size > self.limits.mip_binaries_max:
             return best
-        found = search._whole(best, bound)
+        found = search._whole(best, bound, left_out_eur)
         self._timed_out |= search.session.timed_out
         return found
 
-    def _exactly(self, best: _Best | None, bound: float) -> Search:
-        """Return a search with binaries for all units, without states that cost more than the best commitment."""
-        known = self._known.copy()
+    def _exactly(self, best: _Best | None, bound: float) -> tuple[Search, float]:
+        """Return a search with binaries for all units that leaves some states out, and what these cost at least.
+
+        They are those at whose cost, by the prices of the bound, the best commitment is already within the gap.
+        """
+        known, left_out_eur = self._known.copy(), np.inf
         if best is not None:
             choice = self.choice
             found = choice.priced.best(self._prices)
-            dear = bound + found.through_eur - found.least_eur > best.objective
+            through_eur = bound + found.through_eur - found.least_eur
+            left_out_eur = best.objective - self.limits.gap * abs(best.objective)
+            dear = through_eur > left_out_eur
             known[:, choice.unit] = np.where(dear[:, 0], 1, np.where(dear[:, 1], 0, known[:, choice.unit]))
         outline = replace(self.outline, limits=self.horizon.limits.generated)
         inputs = replace(self.inputs, fixed_on=known)
-        return Search(inputs, self._open_session, self.limits, outline, by_schedules=False)
+        return Search(inputs, self._open_session, self.limits, outline, by_schedules=False), left_out_eur
 
-    def _whole(self, best: _Best | None, bound: float) -> _Best | None:
-        """Solve the whole MIP; the better one of the old and the new commitment."""
+    def _whole(self, best: _Best | None, bound: float, left_out_eur: float) -> _Best | None:
+        """Solve the whole MIP; the better one of the old and the new commitment.
+
+        No commitment that the MIP leaves out costs less than `left_out_eur`.
+        """
         start = None
         if best is not None:
             known = np.zeros(self._known.shape, bool)
@@ -504,7 +514,7 @@ class Search:
             start = self._dispatch(known[:, self.decided], bound)
         first = None if start is None else _longer(start.solution.x, self.model.n_column)
         found = self.session.solve_integer(self.limits.gap, self.limits.nodes_max, first)
-        bound = max(bound, found.bound if best is None else min(found.bound, best.objective))
+        bound = max(bound, min(found.bound, left_out_eur))
         better = self._dispatch(found.x[self.free.u] > 0.5, bound) if found.found else None
         candidates = [replace(c, bound=bound) for c in (best, better) if c is not None]
         return min(candidates, key=lambda c: c.objective, default=None)
