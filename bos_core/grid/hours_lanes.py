@@ -67,8 +67,8 @@ def start_at(vm_pu: FloatArray, va_rad: FloatArray) -> Found:
     """Return what hours that start at these voltages, (hour, bus), have found so far."""
     hours, shape = vm_pu.shape[0], vm_pu.shape
     return Found(
-        vr=vm_pu * np.cos(va_rad),
-        vi=vm_pu * np.sin(va_rad),
+        vr=np.ascontiguousarray(vm_pu * np.cos(va_rad)),
+        vi=np.ascontiguousarray(vm_pu * np.sin(va_rad)),
         p=np.zeros(shape),
         q=np.zeros(shape),
         balance=np.zeros(hours),

@@ -349,3 +349,12 @@ def test_hours_have_the_same_bits_alone_and_with_every_fused_kernel(spur_case: C
         for other in others:
             np.testing.assert_array_equal(getattr(other.states, field.name), expected)
         np.testing.assert_array_equal(np.concatenate([getattr(one, field.name) for one in alone]), expected)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_order_of_arrays_in_memory_changes_nothing(spur_case: Callable[..., Case], kernel: str) -> None:
+    grid, snapshot = spur_case()
+    block = stack([snapshot] * 3)
+    turned = Snapshot(**{f.name: np.asfortranarray(getattr(block, f.name)) for f in fields(Snapshot)})
+    one, other = (solve_hours(grid, states, kernel=kernel) for states in (block, turned))
+    assert (one.states.vm_pu == other.states.vm_pu).all()
