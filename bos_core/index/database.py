@@ -22,7 +22,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from bos_core.index import tables
 from bos_core.objects.errors import Finding, IllegalTransitionError, OptionError, StorageError
 
-REVISION = "0004"
+REVISION = "0005"
 """What this program needs; the newest of `bos_core.index.migrations`."""
 ROWS_AT_ONCE = 500
 """Rows or ids in one statement: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
@@ -156,8 +156,20 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 def insert_new(engine: Engine, table: sa.Table) -> Any:
     """Return an INSERT that leaves rows that exist as they are."""
+    return _insert(engine, table).on_conflict_do_nothing()
+
+
+def insert_or_replace(engine: Engine, table: sa.Table) -> Any:
+    """Return an INSERT that gives rows that exist the new values."""
+    insert = _insert(engine, table)
+    keys = [column.name for column in table.primary_key]
+    values = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
+    return insert.on_conflict_do_update(index_elements=keys, set_=values)
+
+
+def _insert(engine: Engine, table: sa.Table) -> Any:
     module: Any = postgresql if engine.dialect.name == "postgresql" else sqlite
-    return module.insert(table).on_conflict_do_nothing()
+    return module.insert(table)
 
 
 def pieces(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:

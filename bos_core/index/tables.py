@@ -18,6 +18,8 @@ METADATA = sa.MetaData()
 ILLEGAL_MOVE = "illegal task state move"
 
 _JSON = sa.JSON().with_variant(JSONB(), "postgresql")
+_IN_ORDER_OF_KEY = {"sqlite_with_rowid": False}
+"""Rows that come in order of their key are appended, and dropped from the other end; no index beside the table."""
 _STATES = ", ".join(f"'{state.value}'" for state in TaskState)
 
 
@@ -60,8 +62,15 @@ class Server(Row, table=True):
 
     id: str = Field(primary_key=True)
     name: str
+    kind: str = "machine"
+    address: str = ""
     state: str = "up"
+    message: str = ""
+    cpu_cores: float = 0.0
+    memory_mb: int = 0
+    memory_reserve_mb: int = 0
     attributes: dict[str, Any] = _json()
+    monitor: str = ""
     seen_s: float
 
 
@@ -74,11 +83,16 @@ class Container(Row, table=True):
     server: str = _key("server.id", index=True)
     name: str
     image: str = ""
+    image_digest: str = ""
     state: str = "created"
     mode: str = "launched"
+    slots: list[str] = Field(default_factory=list, sa_type=_JSON, nullable=False)
     cpu_cores: float = 0.0
     memory_mb: int = 0
     attributes: dict[str, Any] = _json()
+    started_s: float | None = None
+    ended_s: float | None = Field(default=None, index=True)
+    message: str = ""
     seen_s: float
 
 
@@ -93,6 +107,33 @@ class ServiceInstance(Row, table=True):
     address: str = ""
     state: str = "up"
     seen_s: float
+
+
+class UseSecond(Row, table=True):
+    """What a server or container used in the second before `at_s`."""
+
+    __tablename__: ClassVar[Any] = "use_second"
+    __table_args__: ClassVar[Any] = _IN_ORDER_OF_KEY
+
+    at_s: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    subject: str = Field(primary_key=True)
+    cpu_cores: float = Field(sa_type=sa.REAL)
+    memory_mb: float = Field(sa_type=sa.REAL)
+
+
+class UseMinute(Row, table=True):
+    """Means and maxima of the minute that begins at `at_s`."""
+
+    __tablename__: ClassVar[Any] = "use_minute"
+    __table_args__: ClassVar[Any] = _IN_ORDER_OF_KEY
+
+    at_s: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    subject: str = Field(primary_key=True)
+    cpu_cores: float = Field(sa_type=sa.REAL)
+    cpu_cores_max: float = Field(sa_type=sa.REAL)
+    memory_mb: float = Field(sa_type=sa.REAL)
+    memory_mb_max: float = Field(sa_type=sa.REAL)
+    samples: int
 
 
 class Scenario(Row, table=True):
@@ -296,6 +337,8 @@ PROJECT = METADATA.tables["project"]
 SERVER = METADATA.tables["server"]
 CONTAINER = METADATA.tables["container"]
 SERVICE_INSTANCE = METADATA.tables["service_instance"]
+USE_SECOND = METADATA.tables["use_second"]
+USE_MINUTE = METADATA.tables["use_minute"]
 SCENARIO = METADATA.tables["scenario"]
 TASK_SET = METADATA.tables["task_set"]
 TASK = METADATA.tables["task"]

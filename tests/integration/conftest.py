@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 _SHARED = {
     "index": (
         "ledger_suite",
+        "container_suite",
         "lineage_suite",
         "scenario_suite",
         "migration_suite",

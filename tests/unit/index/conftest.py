@@ -15,7 +15,8 @@ from bos_core.index.ledger import Ledger
 # The suites are shared with tests/integration, which runs them on PostgreSQL.
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite(
-    "ledger_suite", "lineage_suite", "scenario_suite", "migration_suite", "ontology_suite", "graph_suite"
+    *("ledger_suite", "lineage_suite", "scenario_suite", "migration_suite", "ontology_suite", "graph_suite"),
+    "container_suite",
 )
 
 

@@ -70,11 +70,24 @@ _ROWS_OF_PROGRAMS: tuple[tuple[str, dict[str, Any]], ...] = (
                         "author": "ada", "message": "first", "created_s": 5.0}),
 )  # fmt: skip
 
+_NEW_IN_CONTAINERS: dict[str, dict[str, Any]] = {
+    "server": {"kind": "docker", "address": "unix:///d", "message": "", "monitor": "vm", "cpu_cores": 2.0,
+               "memory_mb": 8000, "memory_reserve_mb": 1024},
+    "container": {"image_digest": "sha256:a", "message": "", "slots": '["n1"]', "started_s": 2.0, "ended_s": 3.0},
+}  # fmt: skip
+_ROWS_OF_CONTAINERS = (
+    *((table, row | _NEW_IN_CONTAINERS.get(table, {})) for table, row in _ROWS_OF_MERGES),
+    ("use_second", {"at_s": 3_000_000_000, "subject": "c1", "cpu_cores": 0.5, "memory_mb": 10.0}),
+    ("use_minute", {"at_s": 3_000_000_000, "subject": "c1", "cpu_cores": 0.5, "cpu_cores_max": 1.0,
+                    "memory_mb": 10.0, "memory_mb_max": 11.0, "samples": 60}),
+)  # fmt: skip
+
 ROWS = {
     FIRST: _ROWS_OF_FIRST,
     "0002": (*_ROWS_OF_FIRST, *_ROWS_OF_ONTOLOGY),
     "0003": _ROWS_OF_MERGES,
     "0004": (*_ROWS_OF_MERGES, *_ROWS_OF_PROGRAMS),
+    "0005": (*_ROWS_OF_CONTAINERS, *_ROWS_OF_PROGRAMS),
 }
 """A row of every table that a revision knows, as a program of that time wrote it; texts of JSON are JSON."""
 

@@ -1,0 +1,3 @@
+"""The container index on a real PostgreSQL."""
+
+from container_suite import *  # noqa: F403

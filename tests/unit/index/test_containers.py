@@ -1,0 +1,3 @@
+"""The container index's suite on SQLite."""
+
+from container_suite import *  # noqa: F403
