@@ -12,7 +12,7 @@ import pyarrow as pa
 from bos_core.access.hourly import hourly_table, hourly_values
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
-from bos_core.grid.model import BoolArray, FloatArray, IntArray, Units
+from bos_core.grid.model import BoolArray, FloatArray, IntArray, Storages, Units
 from bos_core.objects.ontology import HOURS_PER_YEAR, months_between
 from bos_core.objects.task import Task
 from flows.request import PlanRequest
@@ -249,7 +249,7 @@ def _tables(
             "p_mw": p_end,
         }
     )
-    storage = outputs.storage_energy_mwh[last] if grid.storages.id.size else np.empty(0)
+    storage = energy_within_limits(outputs.storage_energy_mwh[last], grid.storages)
     summary = {
         "layer": ["month" if month else "day"],
         "objective_eur": [outputs.objective_eur],
@@ -270,6 +270,11 @@ def _tables(
         "storage_end": result_table({"storage": grid.storages.id.tolist(), "energy_mwh": storage}),
         "summary": result_table(summary),
     }
+
+
+def energy_within_limits(energy_mwh: FloatArray, storages: Storages) -> FloatArray:
+    """Return the energy (storage,) for the next day to start with: a solver keeps limits to a tolerance only."""
+    return np.clip(energy_mwh, storages.energy_mwh_min, storages.energy_mwh_max)
 
 
 def hours_in_last_state(on: BoolArray, initial_on: BoolArray, initial_h: IntArray) -> IntArray:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bos_core.objects.task import ProgramRef, Task, TaskInput
 from flows.request import PlanRequest
-from flows.step5a_unit_commitment import plan
+from flows.step5a_unit_commitment import energy_within_limits, plan
 
 
 def planned(start_hour: int, hours: int) -> dict[str, Task]:
@@ -56,3 +57,12 @@ def test_a_horizon_across_two_months(start: int, hours: int, last: int) -> None:
     assert "day=032" in waits_for(tasks, "day=031")
     parameters = tasks["day=032"].input.parameters
     assert int(parameters["stop"]) - int(parameters["start"]) == last  # type: ignore[call-overload]
+
+
+def test_a_day_starts_within_the_limits_that_the_solver_kept_to_a_tolerance() -> None:
+    """The next day's contract refuses an energy below zero, be it by 3e-14 MWh."""
+    storages: Any = SimpleNamespace(
+        energy_mwh_min=np.array([0.0, 1.0, 0.0]), energy_mwh_max=np.array([5.0, 5.0, 5.0])
+    )
+    energy = energy_within_limits(np.array([-2.62e-14, 3.0, 5.0 + 1e-9]), storages)
+    assert energy.tolist() == [0.0, 3.0, 5.0]
