@@ -113,7 +113,7 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
             initial_h=hours_in_state,
             initial_p_mw=p_before,
             energy_mwh_max=units.energy_mwh_max * (count * period / HOURS_PER_YEAR),
-            storage_initial_mwh=energy,
+            storage_initial_mwh=energy_within_limits(energy, storages),
             storage_final_mwh=middle,
         )
     )
@@ -249,7 +249,7 @@ def _tables(
             "p_mw": p_end,
         }
     )
-    storage = energy_within_limits(outputs.storage_energy_mwh[last], grid.storages)
+    storage = outputs.storage_energy_mwh[last]
     summary = {
         "layer": ["month" if month else "day"],
         "objective_eur": [outputs.objective_eur],
