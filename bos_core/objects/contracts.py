@@ -126,6 +126,10 @@ class ProgramParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+CO_SCHEDULING = "co-scheduling"
+"""The service of BOS itself that matches tasks and containers; its algorithms are programs in slots too."""
+
+
 @dataclass(frozen=True)
 class SlotContract:
     """The promise of a program slot.
@@ -148,7 +152,7 @@ class SlotContract:
         ``verify(inputs, outputs) -> list of Finding``: physical laws every program's answer must obey.
     services : tuple of str
         The services that call the slot, as ``bos run`` names them, with those that they are part of in front:
-        ``"planning-chain/unit-commitment"``.
+        ``"planning-chain/unit-commitment"``; or `CO_SCHEDULING`.
     """
 
     name: str
