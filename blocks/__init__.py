@@ -4,7 +4,14 @@ from blocks.container_host import ContainerHost
 from blocks.graph_index import GraphIndex
 from blocks.relational_index import RelationalIndex
 from blocks.result_store import ResultStoreBlock
-from blocks.saved_settings import BLOCK_NAME, BLOCK_VARIABLE, run_settings, save_blocks, settings_from_blocks
+from blocks.saved_settings import (
+    BLOCK_NAME,
+    BLOCK_VARIABLE,
+    container_hosts,
+    run_settings,
+    save_blocks,
+    settings_from_blocks,
+)
 
 __all__ = [
     "BLOCK_NAME",
@@ -13,6 +20,7 @@ __all__ = [
     "GraphIndex",
     "RelationalIndex",
     "ResultStoreBlock",
+    "container_hosts",
     "run_settings",
     "save_blocks",
     "settings_from_blocks",

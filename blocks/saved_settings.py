@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
+
+from prefect.client.orchestration import get_client
 
 from blocks.container_host import ContainerHost
 from blocks.graph_index import GraphIndex
 from blocks.relational_index import RelationalIndex
 from blocks.result_store import ResultStoreBlock
-from bos_core.objects.settings import Settings
+from bos_core.objects.errors import OptionError
+from bos_core.objects.settings import HostOptions, Settings
 
 BLOCK_NAME = "bos"
 BLOCK_VARIABLE = "BOS_SETTINGS_BLOCK"
@@ -40,6 +44,26 @@ def settings_from_blocks(name: str = BLOCK_NAME, base: Settings | None = None) -
     settings = ResultStoreBlock.load(name).settings(settings)
     graph = _saved_graph(name)
     return graph.settings(settings) if graph else Settings.load(**{**dict(settings), "graph_url": ""})
+
+
+def container_hosts(settings: Settings, say: Callable[[str], None]) -> tuple[HostOptions, ...]:
+    """Return the container hosts of these settings and of all blocks, each URL once; the settings come first.
+
+    A block that cannot be used is left out and named: one made in the UI was never checked.
+    """
+    hosts = {host.url: host for host in settings.container_hosts}
+    with get_client(sync_client=True) as client:
+        documents = client.read_block_documents_by_type(ContainerHost.get_block_type_slug())
+    for document in documents:
+        name = str(document.name)
+        block = ContainerHost.load(name)
+        if block.url in hosts:
+            continue
+        try:
+            hosts |= {h.url: h for h in block.options(name, tuple(hosts.values()))}
+        except OptionError as error:
+            say(f"container host {name} is left out: {error}")
+    return tuple(hosts.values())
 
 
 def run_settings() -> Settings:

@@ -1,4 +1,4 @@
-"""`bos up`: Prefect server, work pool, deployments, blocks, worker and projector of one BOS home, kept running."""
+"""`bos up`: Prefect server, work pool, deployments, blocks, worker, projector, monitor of a home, kept running."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from types import FrameType
 
 from bos_core.access.services import check_services
 from bos_core.access.workspace import Workspace
+from bos_core.objects.container import SERVICE_VARIABLE
 from bos_core.objects.errors import BosError, ServiceError
-from bos_core.objects.settings import Settings
+from bos_core.objects.settings import HostOptions, Settings
 from bos_core.scheduling import prefect_environment
 from bos_core.scheduling.prefect_server import (
     DATABASE_VARIABLE,
@@ -105,7 +106,10 @@ def up(
     with _stop_signals() as stopped:
         try:
             server = Child(
-                "Prefect server", _prefect("server", "start"), environment(own), prefect_home / "server.log"
+                "Prefect server",
+                _prefect("server", "start"),
+                environment(own, settings.identity(), {SERVICE_VARIABLE: "prefect-server"}),
+                prefect_home / "server.log",
             )
             echo("starting the Prefect server ...")
             supervisor.start(server)
@@ -116,9 +120,11 @@ def up(
                 raise not_healthy(server.tail(), server.log)
             confine_pages(settings.home)
             write_record(settings.home, record)
-            names = _register(record.url, workspace, echo)
+            names, container_hosts = _register(record.url, workspace, echo)
             supervisor.start(_worker(settings, record.url, prefect_home / "worker.log", poll_s, runs_max))
-            supervisor.start(_projector(settings, prefect_home / "projector.log"))
+            watching = settings.model_copy(update={"container_hosts": container_hosts})
+            supervisor.start(_background("projector", settings, prefect_home))
+            supervisor.start(_background("monitor", watching, prefect_home))
             for line in (
                 f"Prefect UI   {record.ui_url}",
                 f"Prefect API  {record.url}",
@@ -152,8 +158,8 @@ def _prefect(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "prefect", *arguments)
 
 
-def _register(url: str, workspace: Workspace, echo: Echo) -> list[str]:
-    from blocks import save_blocks
+def _register(url: str, workspace: Workspace, echo: Echo) -> tuple[list[str], tuple[HostOptions, ...]]:
+    from blocks import container_hosts, save_blocks
     from flows import deployments
     from flows.abandoned_runs import mark_abandoned
 
@@ -163,7 +169,7 @@ def _register(url: str, workspace: Workspace, echo: Echo) -> list[str]:
             echo(f"{abandoned} runs that an earlier service left unfinished are marked as crashed")
         names = deployments.register(workspace)
         save_blocks(workspace.settings)
-    return names
+        return names, container_hosts(workspace.settings, echo)
 
 
 def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: int) -> Child:
@@ -176,6 +182,7 @@ def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: in
         "PREFECT_WORKER_QUERY_SECONDS": f"{poll_s:g}",
         "PREFECT_LOGGING_LEVEL": "INFO",
         BLOCK_VARIABLE: BLOCK_NAME,
+        SERVICE_VARIABLE: "prefect-worker",
     }
     command = _prefect(
         *("worker", "start", "--pool", POOL_NAME, "--type", POOL_TYPE, "--limit", str(runs_max)),
@@ -187,9 +194,11 @@ def _worker(settings: Settings, url: str, log: Path, poll_s: float, runs_max: in
     return Child("worker", command, own, log)
 
 
-def _projector(settings: Settings, log: Path) -> Child:
-    command = (sys.executable, "-m", "bos_core.scheduling.run_projector")
-    return Child("projector", command, environment(settings.environment()), log, vital=False)
+def _background(service: str, settings: Settings, folder: Path) -> Child:
+    """Return a child that serves the settings' installation, and without which the others go on."""
+    command = (sys.executable, "-m", f"bos_core.scheduling.run_{service}")
+    own = environment(settings.environment(), {SERVICE_VARIABLE: service})
+    return Child(service, command, own, folder / f"{service}.log", vital=False)
 
 
 def _watch(supervisor: Supervisor, stopped: threading.Event, url: str, workspace: Workspace, echo: Echo) -> None:

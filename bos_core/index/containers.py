@@ -87,22 +87,6 @@ class ServerNode:
         """Whether it was reached when it was last tried."""
         return self.server.state is ServerState.UP
 
-    def container(self, name: str) -> ContainerNode:
-        """Return a container by its name, its id or the start of its id.
-
-        Raises
-        ------
-        NotFoundError
-            If none has it, or several begin so.
-        """
-        exact = [n for n in self.containers if name in (n.container.name, n.container.id)]
-        found = exact or [n for n in self.containers if n.container.id.startswith(name)]
-        if len(found) != 1:
-            names = ", ".join(n.container.name for n in self.containers) or "none"
-            what = "several containers" if found else "no container"
-            raise NotFoundError(f"{what} of server {self.server.name} called {name!r}; it has: {names}")
-        return found[0]
-
 
 @dataclass(frozen=True)
 class ContainerTree:
@@ -115,7 +99,7 @@ class ContainerTree:
     at_s : float
         When it was read, by the clock of the database.
     sampled_s : float or None
-        When the newest sample was taken; None when there is none.
+        When a monitor took the newest sample; None when there is none.
     """
 
     servers: tuple[ServerNode, ...]
@@ -127,20 +111,31 @@ class ContainerTree:
         """Whether a monitor has written samples in the last seconds."""
         return self.sampled_s is not None and self.at_s - self.sampled_s <= FRESH_S
 
-    def server(self, name: str) -> ServerNode:
-        """Return a server by its name, its address or its id.
+    def find(self, name: str) -> ServerNode | ContainerNode:
+        """Return a server or container by its name, id or address, or the start of a container's id.
 
         Raises
         ------
         NotFoundError
-            If there is none, or several have that name.
+            If nothing has it, or several have.
         """
-        found = [n for n in self.servers if name in (n.server.id, n.server.name, n.server.address)]
+        nodes: list[tuple[ServerNode | ContainerNode, str, tuple[str, ...]]] = []
+        for server in self.servers:
+            known = server.server
+            nodes.append((server, f"{known.name} {known.address}".strip(), (known.name, known.id, known.address)))
+            for node in server.containers:
+                own = node.container
+                nodes.append((node, f"{own.name} {own.id}", (own.name, own.id)))
+        found = [node for node in nodes if name in node[2]]
+        found = found or [node for node in nodes if node[2][1].startswith(name)]
         if len(found) != 1:
-            names = ", ".join(f"{n.server.name} {n.server.address}".strip() for n in self.servers) or "none"
-            what = "several servers are" if found else "no server is"
-            raise NotFoundError(f"{what} called {name!r}; there are: {names}")
-        return found[0]
+            names = ", ".join(label for _, label, _ in found or nodes) or "nothing"
+            raise NotFoundError(
+                f"several servers or containers are called {name!r}: {names}; give the id or address"
+                if found
+                else f"no server or container is called {name!r}; there is: {names}"
+            )
+        return found[0][0]
 
     def executors(self, slot: str, mode: Any = "launched") -> list[Container]:
         """Return the containers that may run a program of a slot, on servers that are up."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bos_core.objects.errors import Finding, OptionError
@@ -79,6 +79,24 @@ class StoreOptions(BaseModel):
         return self.model_copy(update=own)
 
 
+class HostOptions(BaseModel):
+    """A Docker daemon that runs containers; each daemon is a server.
+
+    `name` is what people call it, by default its host's name; BOS leaves `memory_reserve_mb` (MB) of it alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[str, Field(pattern=r"^(unix|tcp|ssh|http|https)://.+$")]
+    name: Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$")] = ""
+    memory_reserve_mb: Annotated[int, Field(ge=0)] = 1024
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_url(cls, value: Any) -> Any:
+        return {"url": value} if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
     """Everything a process must know to open a workspace.
 
@@ -94,6 +112,8 @@ class Settings(BaseSettings):
         Endpoint and credentials of an S3 store, JSON in the environment.
     graph_url, graph_user, graph_password : str, str, SecretStr
         A Neo4j server, ``bolt://host:7687``. Default: a file under `home`.
+    container_hosts : tuple of HostOptions
+        Docker daemons, JSON in the environment: a list of URLs, or of objects. Default: none.
     user, project : str
         Who asks, and for which project.
     """
@@ -107,6 +127,7 @@ class Settings(BaseSettings):
     graph_url: str = ""
     graph_user: str = "neo4j"
     graph_password: SecretStr = SecretStr("")
+    container_hosts: tuple[HostOptions, ...] = ()
     user: Annotated[str, Field(min_length=1, max_length=200)] = Field(default_factory=_login)
     project: Annotated[str, Field(min_length=1, max_length=200)] = "default"
 
@@ -142,6 +163,15 @@ class Settings(BaseSettings):
             bolt_server(url)
         return url
 
+    @field_validator("container_hosts", mode="after")
+    @classmethod
+    def _each_once(cls, hosts: tuple[HostOptions, ...]) -> tuple[HostOptions, ...]:
+        for what, values in (("URL", [h.url for h in hosts]), ("name", [h.name for h in hosts if h.name])):
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise ValueError(f"has the {what} {twice} twice")
+        return hosts
+
     @property
     def database(self) -> str:
         """The database URL with its password; never log it."""
@@ -169,6 +199,7 @@ class Settings(BaseSettings):
             "BOS_GRAPH_URL": self.graph_url,
             "BOS_GRAPH_USER": self.graph_user,
             "BOS_GRAPH_PASSWORD": self.graph_password.get_secret_value(),
+            "BOS_CONTAINER_HOSTS": json.dumps([host.model_dump() for host in self.container_hosts]),
         }
 
     @classmethod
@@ -186,8 +217,14 @@ class Settings(BaseSettings):
             raise OptionError(tuple(_finding(item) for item in error.errors(include_input=False))) from None
         except ValueError as error:  # pydantic-settings: the environment holds no valid JSON
             field = next((name for name in cls.model_fields if f'"{name}"' in str(error)), "store_options")
-            remedy = f'give JSON in BOS_{field.upper()}, e.g. {{"endpoint_url": "http://127.0.0.1:9000"}}'
+            remedy = f"give JSON in BOS_{field.upper()}, e.g. {_EXAMPLES.get(field, '')}"
             raise OptionError((Finding("setting", (), "is not valid JSON", remedy, field),)) from None
+
+
+_EXAMPLES = {
+    "store_options": '{"endpoint_url": "http://127.0.0.1:9000"}',
+    "container_hosts": '["unix:///var/run/docker.sock"]',
+}
 
 
 def _finding(item: Any) -> Finding:

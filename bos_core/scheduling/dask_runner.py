@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -22,6 +22,7 @@ import distributed
 import psutil
 from prefect_dask import DaskTaskRunner
 
+from bos_core.objects.container import CPU_CORES_VARIABLE, EXECUTOR, MEMORY_MB_VARIABLE, SERVICE_VARIABLE
 from bos_core.objects.task import Receipt
 
 ADDRESS_VARIABLE = "BOS_DASK_ADDRESS"
@@ -72,8 +73,9 @@ def local_cluster() -> distributed.LocalCluster:
     # Prefect's logging set-up raises these to INFO; a lost worker is told by the ledger, not by tracebacks.
     for name in ("distributed", "bokeh", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT})
-    with _interrupts_blocked():
+    marks = {SERVICE_VARIABLE: EXECUTOR, CPU_CORES_VARIABLE: "1", MEMORY_MB_VARIABLE: str(memory // 10**6)}
+    dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT | marks})
+    with _interrupts_blocked(), _unmarked(marks):
         return distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=1,
@@ -84,6 +86,22 @@ def local_cluster() -> distributed.LocalCluster:
             worker_dashboard_address="127.0.0.1:0",
             silence_logs="ERROR",
         )
+
+
+@contextmanager
+def _unmarked(marks: Iterable[str]) -> Iterator[None]:
+    """Keep marks of workers out of this process's environment, before and after workers are started.
+
+    Dask gives a worker the variables of this process in place of its own, here those of who started the flow, and
+    leaves the worker's behind, which other children of the flow would inherit.
+    """
+    for name in marks:
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name in marks:
+            os.environ.pop(name, None)
 
 
 class WorkerKeeper:

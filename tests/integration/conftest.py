@@ -45,7 +45,7 @@ for _room, _suites in _SHARED.items():
     sys.path.insert(0, str(ROOT / "tests" / "unit" / _room))
     pytest.register_assert_rewrite(*_suites)
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("one_run")
+pytest.register_assert_rewrite("one_run", "docker_daemon")
 
 
 def _services(command: str) -> subprocess.CompletedProcess[str]:

@@ -22,6 +22,7 @@ from blocks import (
     GraphIndex,
     RelationalIndex,
     ResultStoreBlock,
+    container_hosts,
     save_blocks,
     settings_from_blocks,
 )
@@ -139,6 +140,29 @@ def test_what_cannot_be_used_is_not_saved(case: int, closed_port: int, tmp_path:
     assert PASSWORD not in message
     with pytest.raises(ValueError, match="Unable to find block"):
         type(block).load(f"bad-{case}")
+
+
+def test_hosts_of_settings_and_blocks_come_together_and_a_bad_block_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ContainerHost, "check", lambda self: None)  # as the UI saves
+    for name, url in (("east", "tcp://east:2376"), ("one", "tcp://other:2376"), ("bad", "localhost")):
+        ContainerHost(url=url, memory_reserve_mb=2_000).save(name)
+    own = ({"url": "unix:///one.sock", "name": "one"}, {"url": "tcp://twice:1"})
+    ContainerHost(url="tcp://twice:1").save("twice")
+    said: list[str] = []
+    hosts = container_hosts(Settings.load(container_hosts=own), said.append)
+    assert [(h.url, h.name, h.memory_reserve_mb) for h in hosts] == [
+        ("unix:///one.sock", "one", 1024),
+        ("tcp://twice:1", "", 1024),
+        ("tcp://east:2376", "east", 2_000),
+    ]
+    assert sorted(line.split(":")[0] for line in said) == [
+        "container host bad is left out",
+        "container host one is left out",
+    ]
+    for name in ("east", "one", "bad", "twice"):
+        ContainerHost.delete(name)
 
 
 def test_a_server_that_does_not_speak_bolt_is_refused() -> None:

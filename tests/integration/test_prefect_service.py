@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from bos_core.access.workspace import Workspace
 from bos_core.api import Scenarios
+from bos_core.index.containers import ContainerIndex
 from bos_core.index.scenarios import Chunk
 from bos_core.objects.task import TaskState
 from bos_core.scheduling.prefect_server import server_url
@@ -159,6 +160,26 @@ def test_a_deployment_runs_on_the_worker(client: SyncPrefectClient, workspace: W
     assert record.context.user == "planner"
     assert {f"trace:{record.trace_id}", "step:system_model"} <= set(run.tags)
     assert workspace.scenarios.versions(trace_id=record.trace_id)
+
+
+def test_processes_of_the_home_are_in_the_tree_and_tasks_lead_to_them(workspace: Workspace) -> None:
+    index = ContainerIndex(workspace.engine)
+
+    def instances() -> dict[str, str]:
+        nodes = [n for server in index.tree().servers for n in server.containers]
+        return {i.service: i.address for n in nodes for i in n.container.instances}
+
+    assert _eventually(lambda: {"prefect-server", "prefect-worker", "projector", "monitor"} <= instances().keys())
+    holders = {
+        task.holder for record in workspace.ledger.task_sets(1) for task in workspace.ledger.tasks(record.trace_id)
+    }
+    found = index.holders(holders)
+    assert found.keys() == holders
+    assert _eventually(lambda: all(c.ended_s for c, _ in index.holders(holders).values()))
+    before = instances()["projector"]
+    psutil.Process(int(before.split("/")[1])).kill()
+    assert _eventually(lambda: before not in instances().values())
+    assert _eventually(lambda: "projector" in instances())
 
 
 @pytest.mark.timeout(600)

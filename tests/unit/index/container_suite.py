@@ -14,7 +14,14 @@ from ledger_suite import claimed, registered
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
-from bos_core.index.containers import MINUTES_KEPT_S, SECONDS_KEPT_S, ContainerIndex
+from bos_core.index.containers import (
+    MINUTES_KEPT_S,
+    SECONDS_KEPT_S,
+    ContainerIndex,
+    ContainerNode,
+    ContainerTree,
+    ServerNode,
+)
 from bos_core.index.database import reading
 from bos_core.index.ledger import Ledger
 from bos_core.index.tables import CONTAINER, USE_MINUTE, USE_SECOND
@@ -76,6 +83,14 @@ def samples(subject: str, seconds: range, cpu_cores: float = 0.5) -> tuple[Sampl
     return tuple(Sample(subject, at_s, cpu_cores, 100.0) for at_s in seconds)
 
 
+def server(index: ContainerIndex, id: str) -> ServerNode:
+    return next(node for node in index.tree().servers if node.server.id == id)
+
+
+def container(tree: ContainerTree, name: str) -> ContainerNode:
+    return next(n for s in tree.servers for n in s.containers if n.container.name == name)
+
+
 def test_an_empty_index_is_an_empty_tree(index: ContainerIndex) -> None:
     tree = index.tree()
     assert tree.servers == ()
@@ -108,10 +123,10 @@ def test_a_container_that_ended_leaves_the_tree_and_can_still_be_asked_for(index
     index.apply(TREE)
     ended = replace(WORKER, state=ENDED, ended_s=50.0, message="killed (exit code 137)")
     index.apply(Changes(containers=(ended,)))
-    assert [n.container.name for n in index.tree().server("unix:///d").containers] == ["web"]
-    assert index.tree(ended_since_s=40.0).server("unix:///d").container("worker-1").container == ended
-    with pytest.raises(NotFoundError, match="no container of server vm called 'worker-1'; it has: web"):
-        index.tree(ended_since_s=60.0).server("unix:///d").container("worker-1")
+    assert [n.container.name for n in server(index, "s2").containers] == ["web"]
+    assert container(index.tree(ended_since_s=40.0), "worker-1").container == ended
+    with pytest.raises(NotFoundError):
+        index.tree(ended_since_s=60.0).find("worker-1")
 
 
 def test_a_lost_server_is_in_the_tree_and_a_removed_one_is_not(index: ContainerIndex) -> None:
@@ -124,15 +139,21 @@ def test_a_lost_server_is_in_the_tree_and_a_removed_one_is_not(index: ContainerI
     assert index.tree().executors("unit_commitment") == []
 
 
-def test_servers_are_found_by_id_address_and_a_name_that_is_unique(index: ContainerIndex) -> None:
+def test_servers_and_containers_are_found_by_name_id_and_address(index: ContainerIndex) -> None:
     index.apply(TREE)
     tree = index.tree()
-    assert tree.server("s1").server == MACHINE
-    assert tree.server("unix:///d").server == DAEMON
-    with pytest.raises(NotFoundError, match="several servers are called 'vm'; there are: vm, vm unix:///d"):
-        tree.server("vm")
-    with pytest.raises(NotFoundError, match="no server is called 'x'"):
-        tree.server("x")
+    assert [tree.find(name) for name in ("s1", "vm/17", "unix:///d")] == [
+        tree.servers[0],
+        tree.servers[0].containers[0],
+        tree.servers[1],
+    ]
+    assert tree.find("worker-1") == tree.find("aaaaaaaaaaaa") == tree.find("aaa") == tree.servers[1].containers[1]
+    with pytest.raises(NotFoundError, match=r"several .* called 'vm': vm, vm unix:///d; give the id or address"):
+        tree.find("vm")
+    with pytest.raises(NotFoundError, match="no server or container is called 'x'; there is: vm, dask-worker-17"):
+        tree.find("x")
+    with pytest.raises(NotFoundError, match="there is: nothing"):
+        ContainerTree(()).find("x")
 
 
 def test_containers_that_may_run_a_program_are_told_by_slot_and_mode(index: ContainerIndex) -> None:
@@ -151,9 +172,8 @@ def test_the_newest_use_is_shown_and_an_old_one_is_not(index: ContainerIndex) ->
     now_s = int(index.clock_s())
     index.apply(replace(TREE, samples=(*samples(WORKER.id, range(now_s - 3, now_s)), Sample("s2", 100, 1.0, 1.0))))
     tree = index.tree()
-    node = tree.server("unix:///d")
-    assert node.container("worker-1").use == Sample(WORKER.id, now_s - 1, 0.5, 100.0)
-    assert node.use is None
+    assert container(tree, "worker-1").use == Sample(WORKER.id, now_s - 1, 0.5, 100.0)
+    assert server(index, "s2").use is None
     assert tree.is_fresh
 
 
@@ -164,8 +184,8 @@ def test_a_container_shows_the_tasks_that_it_executes(index: ContainerIndex, led
     claimed(ledger, tasks[0], "aaaaaaaaaaaa/7/33.10")
     claimed(ledger, tasks[1], "vm/17/100.26")
     tree = index.tree()
-    assert [t.id for t in tree.server("s2").container("worker-1").tasks] == [tasks[0]]
-    assert [t.id for t in tree.server("s1").container("dask-worker-17").tasks] == [tasks[1]]
+    assert [t.id for t in container(tree, "worker-1").tasks] == [tasks[0]]
+    assert [t.id for t in container(tree, "dask-worker-17").tasks] == [tasks[1]]
 
 
 @pytest.mark.parametrize(
@@ -187,9 +207,8 @@ def test_a_holder_of_the_ledger_leads_to_its_container(
 ) -> None:
     index.apply(TREE)
     index.apply(Changes(containers=(replace(WORKER, state=ENDED, ended_s=30.0),)))
-    container, server = index.holders([holder]).get(holder, (None, None))
-    assert (container and container.id) == (found and found.id)
-    assert (server and server.id) == (found and found.server)
+    told = index.holders([holder]).get(holder)
+    assert (told and (told[0].id, told[1].id)) == (found and (found.id, found.server))
 
 
 def test_seconds_become_minutes_after_an_hour_and_are_forgotten_after_a_week(
@@ -247,4 +266,4 @@ def test_a_container_of_an_unknown_server_is_refused_whole(index: ContainerIndex
 def test_names_of_containers_are_texts_and_nothing_else(index: ContainerIndex) -> None:
     for number, text in enumerate(("'; DROP TABLE container; --", "%_\\", "ä\u202e\N{SNOWMAN}", "[bold]x[/]")):
         index.apply(Changes((DAEMON,), (replace(STRANGER, id=str(number), name=text, message=text),)))
-        assert text in [n.container.name for n in index.tree().server("s2").containers]
+        assert text in [n.container.name for n in server(index, "s2").containers]
