@@ -37,6 +37,7 @@ from bos_core.access.trace import NEWEST, Trace, trace, trace_file, trace_task
 from bos_core.access.uses import Uses, uses
 from bos_core.access.workspace import Workspace
 from bos_core.grid.model import FloatArray, Network, StrArray
+from bos_core.index.containers import ContainerIndex, ContainerTree, Use
 from bos_core.index.lineage import Lineage
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
@@ -227,6 +228,39 @@ class Bos:
             Nothing answers to it.
         """
         return uses(self.workspace, what)
+
+    def containers(self, ended_within_s: float | None = None) -> ContainerTree:
+        """Return the servers, their containers and the service instances in them, with what they use now.
+
+        A monitor keeps them in the index; `bos up` starts one. Without it this machine and the Docker daemons of
+        the settings are looked at now, which takes half a second and tells nothing of what has ended.
+
+        Parameters
+        ----------
+        ended_within_s : float, optional
+            Also the containers that ended in these last seconds.
+        """
+        index = ContainerIndex(self.workspace.engine)
+        tree = index.tree(None if ended_within_s is None else index.clock_s() - ended_within_s)
+        if tree.is_fresh:
+            return tree
+        from bos_core.scheduling.container_monitor import look_now
+
+        return look_now(self.workspace.settings, index)
+
+    def used(self, id: str, last_s: float = 3600.0) -> Use:
+        """Return what a server or container used: by seconds in the last hour, by minutes in the week before.
+
+        Parameters
+        ----------
+        id : str
+            As the tree tells it.
+        last_s : float
+            How far back.
+        """
+        index = ContainerIndex(self.workspace.engine)
+        now_s = index.clock_s()
+        return index.use(id, now_s - last_s, now_s + 1.0)
 
     def runs(self) -> list[Run]:
         """Return the newest runs first."""

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bos_core import listings, program_commands, scenario_commands
+from bos_core import container_commands, listings, program_commands, scenario_commands
 from bos_core.objects.errors import BosError, Finding, OptionError, StorageError
 from bos_core.objects.settings import Settings
 
@@ -40,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(scenario_commands.app)
 app.add_typer(program_commands.app)
+app.command()(container_commands.containers)
 out = Console()
 err = Console(stderr=True)
 
@@ -641,7 +642,7 @@ def doctor(
         typer.Option("--programs", help="Bring the repositories of programs to the commits of the index."),
     ] = False,
 ) -> None:
-    """Check index, store, programs and solvers; say what is wrong and what to do."""
+    """Check index, store, programs, servers and solvers; say what is wrong and what to do."""
     if graph or programs:
         if graph:
             _mend_graph()
@@ -655,18 +656,24 @@ def doctor(
     from bos_core.access.workspace import broken, check_workspace
     from bos_core.api import connect
     from bos_core.grid import hours_lanes, n1_kernels
+    from bos_core.index.containers import ContainerIndex
     from bos_core.index.database import shown
     from bos_core.programs import registry
+    from bos_core.scheduling.container_monitor import daemons
+    from bos_core.scheduling.docker_source import check_hosts
 
     settings = Settings.load()
     findings = list(check_workspace(settings))
-    count = 0
+    count, servers = 0, settings.container_hosts
     try:
         check_graph(settings)
     except BosError as error:
         findings.append(broken("graph", error))
     with suppress(StorageError):  # said above
-        catalogue = connect().programs.catalogue
+        bos = connect()
+        servers = daemons(settings, ContainerIndex(bos.workspace.engine))
+        findings += check_hosts(servers)
+        catalogue = bos.programs.catalogue
         findings += catalogue.check()
         for count, entry in enumerate(catalogue.entries(), 1):  # noqa: B007
             if entry.problem:
@@ -692,6 +699,7 @@ def doctor(
                 "graph": settings.graph_url or f"embedded, {settings.home / 'graph.lbug'}",
                 "programs": f"{count} in {len(registry.slots())} slots",
                 "N-1 kernel": n1_kernels.KERNELS[0],
+                "servers": ", ".join(["this machine", *(host.name or host.url for host in servers)]),
                 "service": _service(settings.home),
             }
         )
@@ -700,7 +708,7 @@ def doctor(
         out.print(f"[yellow]•[/] {_escaped(str(finding))}", highlight=False)
     if findings:
         raise typer.Exit(1)
-    out.print("[green]✓[/] index, store, graph, programs and solvers are in order")
+    out.print("[green]✓[/] index, store, graph, programs, servers and solvers are in order")
 
 
 def _mend_graph() -> None:
@@ -752,7 +760,7 @@ def up(
         Profile, typer.Option(help="full: index, store and graph must all be servers, and answer.")
     ] = Profile.EMBEDDED,
 ) -> None:
-    """Start Prefect's server, the work pool, a worker, the projector and the deployments; stop with Ctrl-C."""
+    """Start Prefect's server, work pool, worker, projector, monitor and deployments; stop with Ctrl-C."""
     settings = Settings.load()
     _prepare(settings)
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.services")}

@@ -22,10 +22,12 @@ from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.store import ResultStore
 from bos_core.access.value_rows import ELEMENT, ElementNames, matching, owner_column, shown_rows, value_columns
 from bos_core.access.workspace import Workspace
+from bos_core.index.containers import ContainerIndex
 from bos_core.index.lineage import Lineage
 from bos_core.index.records import Output, TaskRecord
 from bos_core.index.scenarios import Chunk, VersionRecord
 from bos_core.objects.address import ValueAddress
+from bos_core.objects.container import Container, Server
 from bos_core.objects.errors import Finding, NotFoundError, OptionError
 from bos_core.objects.ontology import SERIES, TABLES
 
@@ -89,6 +91,17 @@ class TracedRows:
 
 
 @dataclass(frozen=True)
+class TracedContainer:
+    """The container in which a task was carried out; of a process by itself, image and digest are empty."""
+
+    id: str
+    name: str
+    server: str
+    image: str
+    image_digest: str
+
+
+@dataclass(frozen=True)
 class TracedTask:
     """A task, who carried it out, and what it needed.
 
@@ -97,7 +110,9 @@ class TracedTask:
     program_address : str
         Where the code lies, ``repository:path@commit``; empty where nobody recorded it.
     executor : str
-        In words: process and host. Tasks run in worker processes, so there is no container and no image digest.
+        In words: process and host, container and image.
+    container : TracedContainer or None
+        None: no monitor has seen who carried it out.
     needs : tuple of str
         Chunks and ids of the tasks that it needed, directly or through others.
     """
@@ -118,6 +133,7 @@ class TracedTask:
     parameters: Mapping[str, Any]
     scenario_version: str
     executor: str
+    container: TracedContainer | None
     needs: tuple[str, ...]
 
 
@@ -603,10 +619,11 @@ def _of_tasks(
 ) -> Trace:
     newest = max(tasks, key=lambda task: workspace.scenarios.get(task.scenario_version).number)
     lineage = Lineage(workspace.engine)
+    ran_in = ContainerIndex(workspace.engine).holders(task.holder for task in tasks)
     return Trace(
         address,
         found,
-        tuple(_task(workspace, lineage, task) for task in tasks),
+        tuple(_task(workspace, lineage, task, ran_in.get(task.holder)) for task in tasks),
         _run(workspace, newest.task_set),
         traced_versions(workspace, newest.scenario_version, hour),
     )
@@ -619,12 +636,14 @@ def _of_version(
     return Trace(address, found, (), run, traced_versions(workspace, version.id, hour))
 
 
-def _task(workspace: Workspace, lineage: Lineage, task: TaskRecord) -> TracedTask:
+def _task(
+    workspace: Workspace, lineage: Lineage, task: TaskRecord, ran_in: tuple[Container, Server] | None
+) -> TracedTask:
     needs = [workspace.ledger.task(id) for id in lineage.upstream(task.id)]
-    host, _, process = task.holder.partition("/")
-    executor = (
-        f"process {process.partition('/')[0]} on {host}; no container, no image" if task.holder else "nobody yet"
-    )
+    container = None
+    if ran_in is not None:
+        seen, server = ran_in
+        container = TracedContainer(seen.id, seen.name, server.name, seen.image, seen.image_digest)
     return TracedTask(
         id=task.id,
         step=task.step,
@@ -641,9 +660,21 @@ def _task(workspace: Workspace, lineage: Lineage, task: TaskRecord) -> TracedTas
         program_address=_program_address(workspace, task),
         parameters=task.parameters,
         scenario_version=workspace.scenarios.get(task.scenario_version).label,
-        executor=executor,
+        executor=_executor(task.holder, container),
+        container=container,
         needs=tuple(f"{need.step} {need.chunk} {need.id}" for need in needs),
     )
+
+
+def _executor(holder: str, container: TracedContainer | None) -> str:
+    if not holder:
+        return "nobody yet"
+    host, _, process = holder.partition("/")
+    said = f"process {process.partition('/')[0]} on {host}"
+    if container is None:
+        return f"{said}; no container, no image"
+    image = f"image {container.image}, {container.image_digest}" if container.image else "no image"
+    return f"{said}; container {container.name} of server {container.server}, {image}"
 
 
 def _program_address(workspace: Workspace, task: TaskRecord) -> str:

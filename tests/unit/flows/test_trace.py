@@ -12,12 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
 from bos_core.access.audit import FileState
+from bos_core.access.trace import TracedContainer
 from bos_core.access.workspace import check_workspace
 from bos_core.api import Bos, Run, connect
 from bos_core.cli import run_command
+from bos_core.index.containers import ContainerIndex
+from bos_core.index.database import writing
 from bos_core.index.records import Output
+from bos_core.index.tables import CONTAINER
+from bos_core.objects.container import ENDED, Changes, Container, Server, ServerKind
 from bos_core.objects.errors import NotFoundError, OptionError, ProgramError
 from bos_core.programs import registry
 from flows import rebuild
@@ -86,6 +92,24 @@ def test_a_value_leads_to_task_program_version_and_user(bos: Bos, day: Run) -> N
     assert (found.run.trace_id, found.run.user, found.run.project) == (day.trace_id, "planner", "tests")
     assert [(v.label, v.step, v.trace_id) for v in found.versions] == [("rts@1", "import", "")]
     assert {change.kind for change in found.versions[0].changes} == {"added"}
+
+
+def test_a_task_leads_to_its_container_and_image(bos: Bos, day: Run) -> None:
+    task = bos.workspace.ledger.tasks(day.trace_id)[0]
+    assert bos.trace(task.id).tasks[0].container is None
+    host, pid, _ = task.holder.split("/")
+    server = Server("s", "one", ServerKind.DOCKER)
+    container = Container(
+        host, "s", "worker-1", image="bos:1", image_digest="sha256:abc", state=ENDED, ended_s=9.0
+    )
+    index = ContainerIndex(bos.workspace.engine)
+    index.apply(Changes((server,), (container,)))
+    (told,) = bos.trace(task.id).tasks
+    assert told.container == TracedContainer(host, "worker-1", "one", "bos:1", "sha256:abc")
+    said = f"process {pid} on {host}; container worker-1 of server one, image bos:1, sha256:abc"
+    assert told.executor == said
+    with writing(bos.workspace.engine) as connection:
+        connection.execute(sa.delete(CONTAINER))
 
 
 def test_the_printed_address_of_a_value_leads_to_it_again(bos: Bos, day: Run) -> None:
