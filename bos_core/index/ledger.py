@@ -7,8 +7,10 @@ database.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,6 +56,55 @@ __all__ = [
 MESSAGE_LENGTH_MAX = 10_000
 _NOW = DatabaseClock()
 _FINAL = (TaskState.SUCCESS.value, TaskState.FAILED.value)
+
+# What every claim and finish executes is built once: building a statement takes longer than SQLite executes it.
+_OF_TASK = TASK.c.id == sa.bindparam("of_task")
+_OWNED = sa.update(TASK).where(_OF_TASK, TASK.c.attempt == sa.bindparam("fence"), TASK.c.state == "executing")
+_LEASE_END = _NOW + sa.bindparam("lease", type_=sa.Float)
+_TAKE = (
+    sa.update(TASK)
+    .where(_OF_TASK, TASK.c.state.in_(("pending", "retrying")))
+    .values(
+        state="executing",
+        attempt=TASK.c.attempt + 1,
+        holder=sa.bindparam("taker"),
+        lease_until_s=_LEASE_END,
+        memory_mb=sa.bindparam("reserved"),
+        started_s=_NOW,
+        finished_s=None,
+        message="",
+    )
+    .returning(TASK.c.attempt)
+)
+_EXPIRE = (
+    sa.update(TASK)
+    .where(_OF_TASK, TASK.c.state == "executing", TASK.c.lease_until_s < _NOW)
+    .values(state="retrying", lease_until_s=None, memory_mb=0)
+)
+_RENEW = _OWNED.values(lease_until_s=_LEASE_END)
+_FINISH = _OWNED.values(
+    state=sa.bindparam("end"),
+    lease_until_s=None,
+    memory_mb=0,
+    finished_s=_NOW,
+    wall_s=sa.bindparam("wall"),
+    io_s=sa.bindparam("io"),
+    peak_rss_mb=sa.bindparam("peak"),
+    message=sa.bindparam("said"),
+)
+_OUTPUT_VALUES = ("name", "attempt", "address", "sha256", "content_digest", "rows", "bytes")
+_INSERT_OUTPUT = sa.insert(OUTPUT)
+_ANNOUNCE = sa.insert(OUTBOX).values(created_s=_NOW)
+_TASK_FIELDS = [field.name for field in fields(TaskRecord)]
+_TASKS = sa.select(*(TASK.c[name] for name in _TASK_FIELDS))
+_ONE_TASK = _TASKS.where(_OF_TASK)
+_COLUMNS = sa.cast(OUTPUT.c.columns, sa.Text)
+_OUTPUTS = (
+    sa.select(OUTPUT.c.task, *(OUTPUT.c[name] for name in _OUTPUT_VALUES), _COLUMNS, TASK.c.chunk)
+    .join(TASK, TASK.c.id == OUTPUT.c.task)
+    .where(TASK.c.state == "success")
+    .order_by(TASK.c.step, TASK.c.chunk, TASK.c.id, OUTPUT.c.name)
+)
 
 
 class Ledger:
@@ -192,9 +243,9 @@ class Ledger:
         FencedError
             If the attempt no longer owns the task.
         """
-        query = _owned(task_id, attempt).values(lease_until_s=_NOW + lease_s)
+        values = {"of_task": task_id, "fence": attempt, "lease": lease_s}
         with writing(self.engine) as connection:
-            if connection.execute(query).rowcount != 1:
+            if connection.execute(_RENEW, values).rowcount != 1:
                 raise _fenced(connection, task_id, attempt)
 
     def finish(
@@ -222,20 +273,19 @@ class Ledger:
         """
         if state not in LEGAL_MOVES[TaskState.EXECUTING] or (outputs and state is not TaskState.SUCCESS):
             raise IllegalTransitionError(f"an attempt with {len(outputs)} outputs cannot finish as {state}")
-        measured = {"wall_s": wall_s, "io_s": io_s, "peak_rss_mb": peak_rss_mb}
-        values = {"state": state.value, "lease_until_s": None, "memory_mb": 0, "finished_s": _NOW}
+        said = _message(message)
+        values = {"end": state.value, "wall": wall_s, "io": io_s, "peak": peak_rss_mb, "said": said}
         with writing(self.engine) as connection:
-            query = _owned(task_id, attempt).values(**values, **measured, message=_message(message))
-            if connection.execute(query).rowcount != 1:
+            if connection.execute(_FINISH, {"of_task": task_id, "fence": attempt, **values}).rowcount != 1:
                 record = _task(connection, task_id)
                 if record.attempt == attempt and record.state is state:
                     return record.receipt(executed=True)
                 raise _fenced(connection, task_id, attempt)
             if outputs:
-                connection.execute(sa.insert(OUTPUT), [_output_values(output) for output in outputs])
+                connection.execute(_INSERT_OUTPUT, [_output_values(output) for output in outputs])
             payload = {"attempt": attempt, "state": state.value, "outputs": [o.address for o in outputs]}
             _announce(connection, "task", task_id, payload)
-        return Receipt(task_id, state, attempt, True, **measured, message=_message(message))
+        return Receipt(task_id, state, attempt, True, wall_s, io_s, peak_rss_mb, said)
 
     def fail_waiting(self, task_ids: Collection[str], message: str) -> int:
         """Fail tasks that will never start (cancelled, or their predecessor failed); return how many."""
@@ -289,13 +339,13 @@ class Ledger:
         self, trace_id: str, step: str | None = None, states: Collection[TaskState] | None = None
     ) -> list[TaskRecord]:
         """Return the tasks of a task set, by step and chunk."""
-        query = sa.select(TASK).where(TASK.c.task_set == trace_id).order_by(TASK.c.step, TASK.c.chunk, TASK.c.id)
+        query = _TASKS.where(TASK.c.task_set == trace_id).order_by(TASK.c.step, TASK.c.chunk, TASK.c.id)
         if step is not None:
             query = query.where(TASK.c.step == step)
         if states is not None:
             query = query.where(TASK.c.state.in_([state.value for state in states]))
         with reading(self.engine) as connection:
-            return [_task_record(row) for row in connection.execute(query).mappings()]
+            return [_task_record(row) for row in connection.execute(query)]
 
     def depends_on(self, task_id: str) -> list[str]:
         """Return the ids of the tasks that must succeed first."""
@@ -333,14 +383,9 @@ class Ledger:
         return self._outputs(TASK.c.id == task_id)
 
     def _outputs(self, *conditions: sa.ColumnElement[bool]) -> list[Output]:
-        query = (
-            sa.select(OUTPUT, TASK.c.chunk)
-            .join(TASK, TASK.c.id == OUTPUT.c.task)
-            .where(TASK.c.state == "success", *conditions)
-            .order_by(TASK.c.step, TASK.c.chunk, TASK.c.id, OUTPUT.c.name)
-        )
+        query = _OUTPUTS.where(*conditions)
         with reading(self.engine) as connection:
-            return [_output(row) for row in connection.execute(query).mappings()]
+            return [_output(row) for row in connection.execute(query)]
 
     def reserved_mb(self) -> dict[str, int]:
         """Return the memory reserved by each holder of a live lease."""
@@ -427,35 +472,12 @@ def _message(text: str) -> str:
 
 
 def _take(connection: Connection, task_id: str, holder: str, lease_s: float, memory_mb: int) -> int | None:
-    query = (
-        sa.update(TASK)
-        .where(TASK.c.id == task_id, TASK.c.state.in_(("pending", "retrying")))
-        .values(
-            state="executing",
-            attempt=TASK.c.attempt + 1,
-            holder=holder,
-            lease_until_s=_NOW + lease_s,
-            memory_mb=memory_mb,
-            started_s=_NOW,
-            finished_s=None,
-            message="",
-        )
-        .returning(TASK.c.attempt)
-    )
-    return connection.execute(query).scalar_one_or_none()
+    values = {"of_task": task_id, "taker": holder, "lease": lease_s, "reserved": memory_mb}
+    return connection.execute(_TAKE, values).scalar_one_or_none()
 
 
 def _expire(connection: Connection, task_id: str) -> bool:
-    query = (
-        sa.update(TASK)
-        .where(TASK.c.id == task_id, TASK.c.state == "executing", TASK.c.lease_until_s < _NOW)
-        .values(state="retrying", lease_until_s=None, memory_mb=0)
-    )
-    return bool(connection.execute(query).rowcount)
-
-
-def _owned(task_id: str, attempt: int) -> sa.Update:
-    return sa.update(TASK).where(TASK.c.id == task_id, TASK.c.attempt == attempt, TASK.c.state == "executing")
+    return bool(connection.execute(_EXPIRE, {"of_task": task_id}).rowcount)
 
 
 def _fenced(connection: Connection, task_id: str, attempt: int) -> FencedError:
@@ -467,12 +489,11 @@ def _fenced(connection: Connection, task_id: str, attempt: int) -> FencedError:
 
 
 def _announce(connection: Connection, kind: str, key: str, payload: Mapping[str, Any]) -> None:
-    connection.execute(sa.insert(OUTBOX).values(kind=kind, key=key, payload=dict(payload), created_s=_NOW))
+    connection.execute(_ANNOUNCE, {"kind": kind, "key": key, "payload": payload})
 
 
 def _task(connection: Connection, task_id: str) -> TaskRecord:
-    query = sa.select(TASK).where(TASK.c.id == task_id)
-    row = connection.execute(query).mappings().one_or_none() if is_storable(task_id) else None
+    row = connection.execute(_ONE_TASK, {"of_task": task_id}).one_or_none() if is_storable(task_id) else None
     if row is None:
         raise NotFoundError(f"no task {task_id}; register it first, or list tasks with `bos ps`")
     return _task_record(row)
@@ -490,24 +511,32 @@ def _task_set(connection: Connection, trace_id: str) -> TaskSetRecord:
     return _task_set_record((exact or rows)[0])
 
 
-def _task_record(row: RowMapping) -> TaskRecord:
-    return TaskRecord(**{**row, "state": TaskState(row["state"])})
+def _task_record(row: sa.Row[Any]) -> TaskRecord:
+    values = dict(zip(_TASK_FIELDS, row, strict=True))
+    return TaskRecord(**{**values, "state": TaskState(values["state"])})
 
 
 def _task_set_record(row: RowMapping) -> TaskSetRecord:
     return TaskSetRecord(**{**row, "state": TaskState(row["state"])})
 
 
-def _output(row: RowMapping) -> Output:
-    values = dict(row)
-    return Output(task_id=values.pop("task"), **values)
+def _output(row: sa.Row[Any]) -> Output:
+    """Return the output of a row of `_OUTPUTS`."""
+    task, name, attempt, address, sha256, content_digest, rows, size, columns, chunk = row
+    return Output(task, name, attempt, address, sha256, content_digest, rows, size, _columns(columns), chunk)
+
+
+@lru_cache(maxsize=256)
+def _columns(text: str) -> Mapping[str, Any]:
+    """Return the columns of an output; outputs with the same share one mapping."""
+    columns: Mapping[str, Any] = json.loads(text)
+    return columns
 
 
 def _output_values(output: Output) -> dict[str, Any]:
-    values = asdict(output)
-    del values["chunk"]
-    values["task"] = values.pop("task_id")
-    return values
+    return {"task": output.task_id, "columns": output.columns} | {
+        name: getattr(output, name) for name in _OUTPUT_VALUES
+    }
 
 
 def _step_report(row: RowMapping) -> StepReport:
