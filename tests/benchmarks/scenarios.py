@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psycopg
 import pyarrow as pa
 import sqlalchemy as sa
-from frame import CACHE, OURS, Accuracy, Bench, Row
+from databases import disk, new_postgresql
+from frame import OURS, Accuracy, Bench, Row
 from timing import best_of
 
 from bos_core.access import scenario_versions, series_chunks
@@ -48,12 +46,12 @@ def run(bench: Bench, budget_s: float) -> None:
         "PostgreSQL": "on the same machine over loopback",
         "before": "one file a layout for all hours, by device a column an element, as versions once were written",
     }
-    with tempfile.TemporaryDirectory(dir=_cache()) as folder:
+    with tempfile.TemporaryDirectory(dir=disk()) as folder:
         home = Path(folder)
         with bench.doing("writing the year"):
             sqlite = _Versions(Workspace._open(Settings(home=home)), home)
         _versions(bench, sqlite, f"{OURS} on SQLite")
-        with bench.peer(f"{OURS} on PostgreSQL"), _postgresql() as url:
+        with bench.peer(f"{OURS} on PostgreSQL"), new_postgresql() as url:
             workspace = Workspace._open(Settings(home=home, database_url=url))
             with bench.doing("writing the year"):
                 other = _Versions(workspace, home)
@@ -61,29 +59,6 @@ def run(bench: Bench, budget_s: float) -> None:
             workspace.engine.dispose()
         _reading(bench, sqlite)
         sqlite.workspace.engine.dispose()
-
-
-def _cache() -> Path:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    return CACHE
-
-
-@contextmanager
-def _postgresql() -> Iterator[str]:
-    """URL of a database of its own on the server that infra/services has started."""
-    script = Path(__file__).parents[2] / "infra" / "services"
-    status = subprocess.run([sys.executable, str(script), "status"], capture_output=True, text=True, check=False)
-    if status.returncode:
-        raise RuntimeError("RuntimeError: no server runs; `infra/services start` starts one")
-    server = json.loads(status.stdout)["postgresql"]["url"]
-    name = f"bench_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    try:
-        yield server.rpartition("/")[0] + f"/{name}"
-    finally:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @dataclass
