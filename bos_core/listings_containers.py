@@ -84,8 +84,7 @@ def _table(node: ServerNode) -> Table:
             escape(own.name),
             escape(_services(own)),
             own.state if own.is_live else escape(own.message or own.state),
-            _of(f"{found.use.cpu_cores:.2f}" if found.use else "–", own.cpu_cores),
-            _of(f"{found.use.memory_mb:,.0f}" if found.use else "–", own.memory_mb),
+            *_cells(found),
             escape(_tasks(found)),
         )
     return table
@@ -99,6 +98,14 @@ def _tasks(node: ContainerNode) -> str:
     shown = [f"{task.step} {task.chunk}" for task in node.tasks[:TASKS_SHOWN]]
     more = len(node.tasks) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _cells(node: ContainerNode) -> tuple[str, str]:
+    own, use = node.container, node.use
+    if not own.is_live:
+        return "", ""
+    cores, memory = (f"{use.cpu_cores:.2f}", f"{use.memory_mb:,.0f}") if use else ("–", "–")
+    return _of(cores, own.cpu_cores), _of(memory, own.memory_mb)
 
 
 def _of(used: str, quota: float) -> str:

@@ -20,7 +20,7 @@ from bos_core.objects.container import (
     merged,
 )
 
-UNSEEN = "it was gone when its server was looked at again"
+UNSEEN = "gone when looked at again"
 NOT_WATCHED = "its server is not watched any more"
 
 

@@ -24,8 +24,9 @@ from bos_core.index.containers import ContainerIndex, ContainerTree
 from bos_core.index.database import connect
 from bos_core.objects.container import ContainerSpec, ServerKind, ServerState
 from bos_core.objects.settings import HostOptions, Settings
+from bos_core.scheduling import docker_source
 from bos_core.scheduling.container_monitor import look_now
-from bos_core.scheduling.docker_source import check_hosts
+from bos_core.scheduling.docker_source import DockerSource, check_hosts
 
 WAIT_S_MAX = 60.0
 BUSY = "sh -c 'while :; do :; done'"
@@ -238,7 +239,7 @@ def test_what_ended_while_the_monitor_was_away_leaves_the_tree(monitor: Monitor,
     removed.remove(force=True)
     monitor.start()
     assert monitor.ended("away").message == "killed (exit code 137)"
-    assert monitor.ended("removed-while-away").message == "it was gone when its server was looked at again"
+    assert monitor.ended("removed-while-away").message == "gone when looked at again"
 
 
 def test_an_index_that_is_away_is_named_and_what_it_missed_is_written_later(
@@ -284,6 +285,23 @@ def test_without_a_monitor_the_servers_are_looked_at_now(first: DockerDaemon, tm
     (lost,) = [n.server for n in tree.servers if not n.is_up]
     assert lost.address == hosts[1]
     assert "no such file" in lost.message
+
+
+def test_counters_of_a_daemon_elsewhere_are_asked_of_it(
+    first: DockerDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = first.run("asked", BUSY, cpu_period=100_000, cpu_quota=20_000)
+    near, far = DockerSource(HostOptions(url=first.url)), DockerSource(HostOptions(url=first.url))
+    near.look(0.0)
+    monkeypatch.setattr(docker_source, "cgroup_of", lambda pid: None)
+    far.look(0.0)
+    read, asked = near.measure(1).readings[started.id[:12]], far.measure(1).readings[started.id[:12]]
+    again = near.measure(2).readings[started.id[:12]]
+    assert read.cpu_s <= asked.cpu_s <= again.cpu_s
+    assert asked.memory_mb == pytest.approx(read.memory_mb, abs=1.0)
+    near.close()
+    far.close()
+    started.remove(force=True)
 
 
 def test_a_daemon_that_is_named_twice_is_found(first: DockerDaemon) -> None:
