@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from bos_core import container_commands, listings, program_commands, scenario_commands
+from bos_core import container_commands, listings, program_commands, scenario_commands, simulation_commands
 from bos_core.objects.errors import BosError, Finding, OptionError, StorageError
 from bos_core.objects.settings import Settings
 
@@ -41,6 +41,7 @@ app = typer.Typer(
 app.add_typer(scenario_commands.app)
 app.add_typer(program_commands.app)
 app.command()(container_commands.containers)
+app.command()(simulation_commands.simulate)
 out = Console()
 err = Console(stderr=True)
 

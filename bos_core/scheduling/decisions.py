@@ -103,7 +103,17 @@ class Decision:
 
 def as_json(message: Any) -> dict[str, Any]:
     """Return an event or an instruction as what JSON can hold, with its name as ``kind``."""
-    return {"kind": type(message).__name__, **dataclasses.asdict(message)}
+    return {"kind": type(message).__name__, **_plain(message)}
+
+
+def _plain(message: Any) -> dict[str, Any]:
+    found = dict(vars(message))
+    for name, value in found.items():
+        if dataclasses.is_dataclass(value):
+            found[name] = _plain(value)
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            found[name] = [_plain(item) for item in value]
+    return found
 
 
 def words(instruction: Instruction) -> str:
@@ -120,7 +130,7 @@ def words(instruction: Instruction) -> str:
             if instruction.shortfall_mb:
                 lack = f" ({instruction.needed_mb} MB or more, {instruction.largest_mb} MB are the most)"
             detail = f": {instruction.detail}" if instruction.detail else ""
-            return f"given up: {instruction.reason}{lack}{detail}"
+            return f"given up, {instruction.reason}{lack}{detail}"
         case RefuseTask():
             return f"refused: {instruction.limit} tasks wait in queue {instruction.queue}; submit it again later"
         case ShortOfResources():

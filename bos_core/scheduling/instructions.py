@@ -16,12 +16,14 @@ from bos_core.scheduling.events import Queue
 class Reason(StrEnum):
     """Why the machine gives a task up."""
 
-    PROGRAM_FAILED = "its program failed"
-    OUT_OF_MEMORY = "it needs more memory than any server can give"
-    QUARANTINED = "it brought down one container after another"
-    ATTEMPTS = "it was lost too often"
-    PREDECESSOR_FAILED = "a task that it needs did not succeed"
-    CANCELLED = "it was cancelled"
+    PROGRAM_FAILED = "program failed"
+    OUT_OF_MEMORY = "out of memory"
+    QUARANTINED = "quarantined"
+    """It brought down one container after another."""
+    ATTEMPTS = "attempts"
+    """It was lost too often."""
+    PREDECESSOR_FAILED = "predecessor failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class RefuseTask:
 
 @dataclass(frozen=True)
 class QueueOpen:
-    """A queue that refused tasks takes `room` more."""
+    """A queue that refused tasks takes `room` more: submit them again, in order, until one is refused."""
 
     queue: Queue
     room: int

@@ -317,7 +317,7 @@ class Machine:
 
     def _container_start_failed(self, event: ContainerStartFailed) -> list[Instruction]:
         row = self.fleet.containers.get(event.container)
-        if row is None or row.phase is not Phase.STARTING:
+        if row is None or row.phase not in (Phase.STARTING, Phase.STOPPING):
             return []
         self.fleet.remove(row)
         server = self.fleet.servers[row.server]
