@@ -8,6 +8,7 @@ Compiled code is cached beside the sources; workers that start later only load i
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 
 from bos_core.grid import hours_lanes
 from bos_core.grid.dc import lodf, most_loading, ptdf
@@ -67,9 +68,9 @@ def main() -> None:
     loading = np.ones(network.n_branch)
     for kernel in (KERNELS[0], ONE_BY_ONE):
         verify_outages(grid, solved, np.arange(network.n_branch), Criteria(low, high, loading), kernel=kernel)
-    loading_of = np.zeros(network.n_branch), np.ones(network.n_branch)
-    factors = lodf(ptdf(network), network)[0]
-    most_loading(factors.astype(np.float32), *loading_of, np.arange(network.n_branch), loading, 2)
+    factors = sp.csr_array(lodf(ptdf(network), network)[0].astype(np.float32))
+    rows = factors.indptr, factors.indices, factors.data
+    most_loading(*rows, np.zeros(network.n_branch), np.ones(network.n_branch), loading, 2)
     dispatch_block(grid, solved, Limits(low, high, loading), ReactiveOptions(), solve_from_power_flow)
     one = np.ones(1, np.int64)
     cheapest_schedule(np.ones((2, 1)), np.full((2, 1), -1), one > 0, one, one, one)

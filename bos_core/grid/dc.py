@@ -228,18 +228,22 @@ def lodf(ptdf_branch_bus: FloatArray, network: Network) -> tuple[FloatArray, Boo
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def most_loading(
-    coupling: FloatArray, flow: FloatArray, per_flow: FloatArray, outage: IntArray, least: FloatArray, count: int
+    first: IntArray,
+    outage: IntArray,
+    factor: FloatArray,
+    flow: FloatArray,
+    per_flow: FloatArray,
+    least: FloatArray,
+    count: int,
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Return the outages that load each branch most, above its least loading.
 
     Parameters
     ----------
-    coupling : (branch monitored, branch out)
-        Outage distribution factors.
+    first, outage, factor : (branch + 1,) int, (factor,) int, (factor,)
+        Outage distribution factors as compressed rows: those of branch m are `first[m]` to `first[m + 1]`.
     flow, per_flow, least : (branch,)
         Flow before any outage, loading for a flow of 1 (0: not looked at), loading that counts.
-    outage : (outage,) int
-        Branches that may trip.
     count : int
         Most outages a branch.
 
@@ -247,31 +251,26 @@ def most_loading(
     -------
     outage, branch, loading : (found,)
     """
-    n_branch, n_outage = per_flow.size, outage.size
-    most = min(count, n_outage)
-    lost, loading = flow[outage], np.empty(n_outage)
-    found_outage, found_branch = np.empty(n_branch * most, np.int64), np.empty(n_branch * most, np.int64)
-    found_loading = np.empty(n_branch * most)
+    n_branch = per_flow.size
+    room = 0
+    for m in range(n_branch):
+        room += min(count, first[m + 1] - first[m])
+    found_outage, found_branch = np.empty(room, np.int64), np.empty(room, np.int64)
+    found_loading = np.empty(room)
     end = 0
     for m in range(n_branch):
-        if per_flow[m] == 0.0 or most == 0:
+        if per_flow[m] == 0.0 or count == 0:
             continue
-        loaded = 0
-        for k in range(n_branch):  # in order, and without a branch in the loop: most rows end here
-            loaded += abs(flow[m] + coupling[m, k] * flow[k]) * per_flow[m] > least[m]
-        if loaded == 0:
-            continue
-        for k in range(n_outage):
-            loading[k] = abs(flow[m] + coupling[m, outage[k]] * lost[k]) * per_flow[m]
-        first, lowest = end, least[m]
-        for k in range(n_outage):
-            if loading[k] <= lowest or outage[k] == m:
+        start, lowest = end, least[m]
+        for k in range(first[m], first[m + 1]):
+            loading = abs(flow[m] + factor[k] * flow[outage[k]]) * per_flow[m]
+            if loading <= lowest:
                 continue
-            if end - first == most:
-                place = first + int(np.argmin(found_loading[first:end]))
+            if end - start == count:
+                place = start + int(np.argmin(found_loading[start:end]))
             else:
                 place, end = end, end + 1
-            found_outage[place], found_branch[place], found_loading[place] = outage[k], m, loading[k]
-            if end - first == most:
-                lowest = found_loading[first:end].min()
+            found_outage[place], found_branch[place], found_loading[place] = outage[k], m, loading
+            if end - start == count:
+                lowest = found_loading[start:end].min()
     return found_outage[:end], found_branch[:end], found_loading[:end]

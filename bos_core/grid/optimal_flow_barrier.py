@@ -105,13 +105,17 @@ def solve_from_power_flow(
     weights: FlowWeights,
     before: FlowAnswer | None = None,
     iterations_max: int = COLD.iterations_max,
+    tolerance: float = COLD.tolerance,
 ) -> FlowAnswer:
     """Solve one optimal flow from a power-flow solution or an answer before; from a cold start if that fails."""
-    warm = WARM if before is None else AGAIN
-    first = solve_flow(flow, hour, weights, replace(warm, iterations_max=iterations_max), before)
+    warm, cold = (
+        replace(start, iterations_max=iterations_max, tolerance=tolerance)
+        for start in (WARM if before is None else AGAIN, COLD)
+    )
+    first = solve_flow(flow, hour, weights, warm, before)
     if first.solved:
         return first
-    second = solve_flow(flow, hour, weights, replace(COLD, iterations_max=iterations_max))
+    second = solve_flow(flow, hour, weights, cold)
     return replace(second, iterations=first.iterations + second.iterations)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,13 +15,16 @@ from bos_core.grid.n1 import Criteria, verify_outages
 from bos_core.grid.n1_cases import CRITERION_TOLERANCE, DIVERGED
 from bos_core.grid.optimal_flow_barrier import solve_from_power_flow
 from bos_core.grid.optimal_flow_reactive import OPTIMAL, SOFT, Limits, ReactiveDispatch, ReactiveOptions
-from bos_core.grid.power_flow import TOLERANCE_PU
 from slots.state_adjustment.contract import Inputs
 from slots.state_adjustment.cuts import BASE_CASE, BaseFlows, Cuts, Pairs
 from slots.state_adjustment.parameters import Parameters
 
 _BALANCE_PASSES = 3
 _BALANCE_TOLERANCE_MW = 0.01
+_CHECK_TOLERANCE_PU = 1e-6
+"""Mismatch that a check of outages leaves; loadings are then exact to 1e-6."""
+_DISPATCH_TOLERANCE = 1e-4
+"""Of the reactive dispatch, whose set points a power flow takes up; the limits it is given are guesses anyway."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +64,13 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Hour:
-    """The state of one hour, what its check found, and the rounds that led there."""
+    """The state of one hour, the rounds that led there, what its check found, and the outages that it has seen."""
 
     state: Snapshot
     rounds: int
     residual_pu: float
     check: Check
+    checked: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def loading_limits(inputs: Inputs, pairs: Pairs | Cuts) -> FloatArray:
@@ -92,7 +97,7 @@ class AcChecks:
             inputs.grid,
             Limits(inputs.vm_pu_min, inputs.vm_pu_max, inputs.loading_max),
             ReactiveOptions(distribute_balance=False),
-            solve_from_power_flow,
+            partial(solve_from_power_flow, tolerance=_DISPATCH_TOLERANCE),
         )
         self.criteria = Criteria(
             inputs.vm_contingency_pu_min, inputs.vm_contingency_pu_max, inputs.loading_contingency_max
@@ -151,7 +156,7 @@ class AcChecks:
             diverged=np.zeros(0, np.int64),
         )
 
-    def outages(self, state: Snapshot, outage: IntArray, tol: float = TOLERANCE_PU) -> Check:
+    def outages(self, state: Snapshot, outage: IntArray) -> Check:
         """Solve some outages of a state."""
         result = verify_outages(
             self.grid,
@@ -159,7 +164,7 @@ class AcChecks:
             outage,
             self.criteria,
             enforce_q_limits=self.parameters.enforce_q_limits,
-            tol=tol,
+            tol=_CHECK_TOLERANCE_PU,
         )
         over, volt = result.overloads, result.voltages
         return Check(
@@ -170,9 +175,11 @@ class AcChecks:
             diverged=outage[result.extremes.outcome[0] == DIVERGED],
         )
 
-    def whole(self, state: Snapshot) -> Check:
-        """Check a state before and after every outage, to the last digit."""
-        return self.base_case(state).joined(self.outages(state, self.inputs.contingency_branch))
+    def whole(self, hour: Hour) -> Hour:
+        """Check an hour's state after the outages that its check has not seen."""
+        every = self.inputs.contingency_branch
+        others = self.outages(hour.state, np.setdiff1d(every, hour.checked))
+        return replace(hour, check=hour.check.joined(others), checked=every)
 
     def listed(self, position: int) -> Check:
         """Return what the caller found after outages of an hour."""

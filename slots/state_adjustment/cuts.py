@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from bos_core.grid.dc import lodf, most_loading, ptdf
 from bos_core.grid.model import FloatArray, IntArray, Network
@@ -41,9 +42,16 @@ class Pairs:
 
 
 class OutageFactors:
-    """Distribution factors of a network, computed once for all hours of a block."""
+    """Distribution factors of a network, computed once for all hours of a block.
 
-    def __init__(self, network: Network) -> None:
+    Parameters
+    ----------
+    network : Network
+    contingency : (contingency,) int
+        Branches that may fail.
+    """
+
+    def __init__(self, network: Network, contingency: IntArray) -> None:
         self.network = network
         self.ptdf = ptdf(network)
         self.coupling, bridge = lodf(self.ptdf, network)
@@ -52,7 +60,10 @@ class OutageFactors:
             near_is_from = abs(self.ptdf[outage, f]) < 0.5
             self.coupling[:, outage] = self.ptdf[:, f] if near_is_from else -self.ptdf[:, t]
             self.coupling[outage, outage] = -1.0
-        self.coupling = self.coupling.astype(np.float32)  # each round reads it whole
+        strong = np.abs(self.coupling) >= _SMALL_FACTOR
+        np.fill_diagonal(strong, val=False)
+        strong[:, np.setdiff1d(np.arange(network.n_branch), contingency)] = False
+        self.strong = sp.csr_array(np.where(strong, self.coupling, 0.0).astype(np.float32))
 
     def post_flow(self, flow: FloatArray, outage: IntArray, branch: IntArray) -> FloatArray:
         """Return the estimated active flow of each pair, in the unit of `flow` (branch,)."""
@@ -103,22 +114,21 @@ class BaseFlows:
         )
 
 
-def threatened(
-    factors: OutageFactors, base: BaseFlows, contingency: IntArray, limit: FloatArray, share: float, count: int
-) -> Pairs:
+def threatened(factors: OutageFactors, base: BaseFlows, limit: FloatArray, share: float, count: int) -> Pairs:
     """Return, for each rated branch, the outages that load it most by estimate, where above share x limit.
 
     Parameters
     ----------
-    contingency : (contingency,)
     limit : (branch,)
         Loading after a contingency.
     count : int
         Most outages a branch.
     """
     per_pu = np.divide(1.0, base.vm_pu * base.rating_pu)  # 0 where unrated
-    found = most_loading(factors.coupling, base.p_pu, per_pu, contingency, share * limit, count)
-    return Pairs(*found)
+    strong = factors.strong
+    return Pairs(
+        *most_loading(strong.indptr, strong.indices, strong.data, base.p_pu, per_pu, share * limit, count)
+    )
 
 
 def worst_pairs(pairs: Pairs, limit: FloatArray, per_branch: int, total: int) -> Pairs:

@@ -18,8 +18,6 @@ _LEAST_IMPROVEMENT = 0.01
 """A round that takes away less than this share of the cost is the last."""
 _VOLTAGE_MW, _DIVERGED_MW = 6_000.0, 6_000.0
 """Overload that costs as much as 1 p.u. of voltage beyond its limits, and as an outage without a solution."""
-_TOLERANCE_PU = 1e-6
-"""Mismatch that the checks of a round leave; loadings are then exact to 1e-6."""
 _FULL = 0.01
 """Outages that bring a cut this near to its limit, by the programme, are suspects as well."""
 
@@ -81,8 +79,8 @@ class Rounds:
                 state = checks.reactive(state, self.limits)
             solved, residual = checks.solved(state, self.low, self.high)
             if solved is not None:
-                check = checks.base_case(solved).joined(checks.outages(solved, self.suspects, _TOLERANCE_PU))
-                latest = Hour(solved, number, residual, check)
+                check = checks.base_case(solved).joined(checks.outages(solved, self.suspects))
+                latest = Hour(solved, number, residual, check, self.suspects)
                 now = self.cost_eur_per_h(latest)
                 logger.debug("round %d: %.0f, then %.0f EUR/h", number, cost, now)
                 if now < cost:
@@ -104,10 +102,8 @@ class Rounds:
 
     def _threatened(self, base: BaseFlows, count: int) -> Pairs:
         inputs = self.checks.inputs
-        return threatened(
-            self.factors, base, inputs.contingency_branch, inputs.loading_contingency_max,
-            self.checks.parameters.watched_share, count,
-        )  # fmt: skip
+        share = self.checks.parameters.watched_share
+        return threatened(self.factors, base, inputs.loading_contingency_max, share, count)
 
     def _redispatched(self, hour: Hour, trust: float) -> Snapshot:
         """Return the state with the move that the cuts ask for; outages without a solution count by estimate."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _PASSES = 2
 MANIFEST = ProgramManifest(
     name="security_constrained_redispatch",
     slot="state_adjustment",
-    version="1.1.0",
+    version="1.2.0",
     title="Security-constrained redispatch",
     description="Turns violations into linear cuts corrected by AC results, moves units at least cost against the "
     "start of the hour, sheds or relaxes at a price where nothing else helps, tightens voltages, and checks every "
@@ -36,7 +36,7 @@ MANIFEST = ProgramManifest(
 
 def run(inputs: Inputs, parameters: Parameters) -> Outputs:
     """Adjust every hour on its own."""
-    checks, factors = AcChecks(inputs, parameters), OutageFactors(inputs.grid.network)
+    checks, factors = AcChecks(inputs, parameters), OutageFactors(inputs.grid.network, inputs.contingency_branch)
     hours = [_adjust(checks, factors, position) for position in range(inputs.states.vm_pu.shape[0])]
     return _collected(inputs, hours)
 
@@ -63,20 +63,20 @@ def _adjust(checks: AcChecks, factors: OutageFactors, position: int) -> _Adjuste
     if state is None:
         return _Adjusted(Hour(given, 0, residual, Check.nothing()), DIVERGED, np.zeros(0))
     rounds, listed = Rounds(checks, factors, state, low, high), checks.listed(position)
-    unlisted = np.setdiff1d(rounds.suspects, listed.outages())
-    check = checks.base_case(state).joined(listed).joined(checks.outages(state, unlisted))
-    best = start = Hour(state, 0, residual, check)
-    rounds.suspect(check.outages())
+    unchecked = Hour(state, 0, residual, checks.base_case(state))
+    unlisted = checks.outages(state, np.setdiff1d(rounds.suspects, listed.outages()))
+    best = start = replace(unchecked, check=unchecked.check.joined(listed).joined(unlisted))
+    rounds.suspect(start.check.outages())
     for number in range(_PASSES):
         tried = rounds.improve(best)
         if tried is best and number:
             break
-        whole = Hour(tried.state, tried.rounds, tried.residual_pu, checks.whole(tried.state))
+        whole = checks.whole(unchecked if tried is start else tried)
         best = min(best, whole, key=rounds.cost_eur_per_h) if number else whole
         if not rounds.suspect(whole.check.outages()):
             break
     if rounds.cost_eur_per_h(best) > rounds.cost_eur_per_h(start):  # of the suspects alone
-        best = min(best, Hour(state, 0, residual, checks.whole(state)), key=rounds.cost_eur_per_h)
+        best = min(best, checks.whole(unchecked), key=rounds.cost_eur_per_h)
     outcome = SECURE if best.check.clean else RELAXED
     return _Adjusted(best, outcome, _shedding_instead(checks, factors, position, best))
 

@@ -35,6 +35,8 @@ def least_shedding(
     unit_bus, unit_mw : (unit,)
         Where output can be lowered, and by how much.
     """
+    sheds, lowers = load_mw > 0.0, unit_mw > 0.0
+    load_bus, load_mw, unit_bus, unit_mw = load_bus[sheds], load_mw[sheds], unit_bus[lowers], unit_mw[lowers]
     return np.array(
         [
             _least(row[load_bus], load_mw, row[unit_bus], unit_mw, float(beyond))

@@ -39,7 +39,7 @@ def test_a_pair_is_one_cut_for_each_direction_of_its_flow() -> None:
     flow = np.linspace(0.4, 0.9, network.n_branch) * rated
     base = BaseFlows(flow, np.ones(network.n_branch), rated, flow / rated)
     pairs = Pairs(np.full(2, BASE_CASE), np.array([0, 3]), np.array([1.2, 1.1]))
-    cuts = Cuts(OutageFactors(network))
+    cuts = Cuts(OutageFactors(network, np.arange(network.n_branch)))
     cuts.add(base, pairs, np.ones(2))
     cuts.add(base, pairs.joined(pairs), np.ones(4))
     assert cuts.n == 2
@@ -54,7 +54,7 @@ def test_loadings_seen_replace_estimates_and_others_stay_within_their_limits() -
     ones = np.ones(network.n_branch)
     base = BaseFlows(0.9 * ones, ones, ones, 0.9 * ones)
     pairs = Pairs(np.full(3, BASE_CASE), np.arange(3), np.array([1.2, 0.9, 0.9]))
-    cuts = Cuts(OutageFactors(network))
+    cuts = Cuts(OutageFactors(network, np.arange(network.n_branch)))
     cuts.add(base, pairs, ones[:3])
     cuts.look_at(base, pairs.chosen(np.array([0])), ones[:3])
     np.testing.assert_allclose(cuts.loading, [1.2, 0.9, 0.9])

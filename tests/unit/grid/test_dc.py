@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from bos_core.grid import dc
 from bos_core.grid.model import Network
@@ -166,9 +167,11 @@ def test_most_loading_outages_are_those_of_a_full_search(count: int) -> None:
     flow, per_flow = rng.normal(size=m), rng.uniform(0.5, 2.0, m)
     per_flow[1] = 0.0
     outage, least = np.flatnonzero(~bridge), rng.uniform(0.0, 1.0, m)
-    found = dc.most_loading(factors, flow, per_flow, outage, least, count)
-    loading = np.abs(flow[:, None] + factors[:, outage] * flow[outage]) * per_flow[:, None]
-    loading[np.arange(m)[:, None] == outage] = 0.0
+    kept = np.where(bridge | (np.arange(m)[:, None] == np.arange(m)), 0.0, factors)
+    rows = sp.csr_array(kept)
+    found = dc.most_loading(rows.indptr, rows.indices, rows.data, flow, per_flow, least, count)
+    loading = np.abs(flow[:, None] + kept[:, outage] * flow[outage]) * per_flow[:, None]
+    loading[kept[:, outage] == 0.0] = 0.0
     expected = {
         (int(outage[k]), branch)
         for branch in range(m)
