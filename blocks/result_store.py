@@ -23,6 +23,10 @@ class ResultStoreBlock(CheckedBlock):
     key: SecretStr = Field(SecretStr(""), title="S3 access key")
     secret: SecretStr = Field(SecretStr(""), title="S3 secret key")
     token: SecretStr = Field(SecretStr(""), title="S3 session token")
+    task_key: SecretStr = Field(
+        SecretStr(""), title="S3 access key of tasks", description="Writes attempts alone."
+    )
+    task_secret: SecretStr = Field(SecretStr(""), title="S3 secret key of tasks")
     addressing: Literal["auto", "path", "virtual"] = Field("auto", title="S3 addressing")
     ca_bundle: str = Field("", title="CA bundle", description="File of certificates that the endpoint needs.")
     connect_timeout_s: float = Field(5.0, title="Connect timeout (s)", gt=0, le=600)
@@ -32,7 +36,7 @@ class ResultStoreBlock(CheckedBlock):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ResultStoreBlock:
-        """Make the block of these settings, with the keys that a worker gets."""
+        """Make the block of these settings, with the keys that a run of a deployment gets."""
         options = dict(settings.store_options.of_worker())
         return cls(
             url=settings.store, **{name: options[name] for name in options.keys() & cls.model_fields.keys()}

@@ -58,7 +58,7 @@ def run_step(step: Step, request: BusinessRequest, context: TaskSetContext, vers
     subtasks = {t.id: t.subtasks for t in tasks}
     orders = [WorkOrder(t.id, t.depends_on) for t in tasks]
     receipts: list[Receipt] = []
-    for receipt in governed_map(execute, orders, settings, request):
+    for receipt in governed_map(execute, orders, settings.of_task(), request):
         receipts.append(receipt)
         progress.advance(subtasks[receipt.task_id])
     _publish(step, receipts, {t.id: t.input.chunk for t in tasks})

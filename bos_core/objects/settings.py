@@ -47,8 +47,9 @@ def _login() -> str:
 class StoreOptions(BaseModel):
     """How to reach an S3 store; a local store needs none of it.
 
-    `worker_key` and `worker_secret` are of a user who may write and not delete; the runs of deployments get them,
-    where they are given, in place of `key` and `secret`.
+    Two further users may be given, who delete nothing. `worker_key` and `worker_secret` are of one who writes what
+    runs write: runs of deployments get them in place of `key` and `secret`. `task_key` and `task_secret` are of
+    one who writes attempts alone: processes that carry out tasks get them, those of `bos run` as well.
 
     A request that fails in a way that may pass is made up to `attempts_max` times (eight take about 20 s), and not
     again when `retry_s_max` seconds have passed since the first.
@@ -63,6 +64,8 @@ class StoreOptions(BaseModel):
     token: SecretStr = SecretStr("")
     worker_key: SecretStr = SecretStr("")
     worker_secret: SecretStr = SecretStr("")
+    task_key: SecretStr = SecretStr("")
+    task_secret: SecretStr = SecretStr("")
     addressing: Literal["auto", "path", "virtual"] = "auto"
     ca_bundle: str = ""
     connect_timeout_s: Annotated[float, Field(gt=0, le=600)] = 5.0
@@ -71,11 +74,20 @@ class StoreOptions(BaseModel):
     retry_s_max: Annotated[float, Field(ge=0, le=3600)] = 60.0
 
     def of_worker(self) -> StoreOptions:
-        """Return the options that a worker gets."""
+        """Return the options that the run of a deployment gets."""
+        return self._as_user("worker")
+
+    def of_task(self) -> StoreOptions:
+        """Return the options that a process gets that carries out tasks."""
+        return self._as_user("worker")._as_user("task")
+
+    def _as_user(self, name: str) -> StoreOptions:
+        """Return the options with a user's key, if there is one, moved to the place of the owner's."""
         none = SecretStr("")
-        own = {"worker_key": none, "worker_secret": none}
-        if self.worker_key.get_secret_value():
-            own |= {"key": self.worker_key, "secret": self.worker_secret, "token": none}
+        key, secret = getattr(self, f"{name}_key"), getattr(self, f"{name}_secret")
+        own = {f"{name}_key": none, f"{name}_secret": none}
+        if key.get_secret_value():
+            own |= {"key": key, "secret": secret, "token": none}
         return self.model_copy(update=own)
 
 
@@ -181,6 +193,10 @@ class Settings(BaseSettings):
     def store(self) -> str:
         """The URL or folder of the result store."""
         return self.store_url or str(self.home / "store")
+
+    def of_task(self) -> Settings:
+        """Return the settings that a process gets that carries out tasks."""
+        return self.model_copy(update={"store_options": self.store_options.of_task()})
 
     def identity(self) -> dict[str, str]:
         """Return the variables that say where home is and who asks; they hold no secret."""

@@ -23,6 +23,7 @@ import psutil
 from prefect_dask import DaskTaskRunner
 
 from bos_core.objects.container import CPU_CORES_VARIABLE, EXECUTOR, MEMORY_MB_VARIABLE, SERVICE_VARIABLE
+from bos_core.objects.settings import Settings
 from bos_core.objects.task import Receipt
 
 ADDRESS_VARIABLE = "BOS_DASK_ADDRESS"
@@ -85,6 +86,7 @@ def local_cluster() -> distributed.LocalCluster:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             silence_logs="ERROR",
+            env=_settings_of_tasks(),
         )
 
 
@@ -102,6 +104,12 @@ def _unmarked(marks: Iterable[str]) -> Iterator[None]:
     finally:
         for name in marks:
             os.environ.pop(name, None)
+
+
+def _settings_of_tasks() -> dict[str, str]:
+    """Return what the environment says of BOS, with the key of tasks in the place of the owner's."""
+    own = Settings.load().of_task().environment()
+    return {name: value for name, value in own.items() if name in os.environ}
 
 
 class WorkerKeeper:

@@ -6,22 +6,26 @@ import gzip
 import io
 import json
 import subprocess
+import tempfile
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from fault_proxy import FaultProxy
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
 
 from blocks import BLOCK_NAME, settings_from_blocks
 from bos_core.access.projection import opened_graph
@@ -31,8 +35,18 @@ from bos_core.index.graph import topology_digest
 from bos_core.objects.settings import Settings, StoreOptions
 from bos_core.objects.task import TaskState
 
-SECRET_NAMES = ("secret", "worker_secret")
+S3_SECRETS = ("secret", "worker_secret", "task_secret")
+WRONG = "wr0ng-pa55word-that-must-not-show"
 REQUEST = {"scenario": "six", "horizon": {"start_hour": 0, "hours": 24}}
+
+
+@pytest.fixture(scope="module")
+def s3_proxy(s3_options: StoreOptions) -> Iterator[FaultProxy]:
+    """Stands in front of the store, so that it can be cut off."""
+    server = urlsplit(s3_options.endpoint_url)
+    proxy = FaultProxy(server.hostname or "", server.port or 0)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +55,11 @@ def settings(
     new_database: Callable[[], AbstractContextManager[str]],
     services: dict[str, Any],
     s3_options: StoreOptions,
+    s3_proxy: FaultProxy,
     graph_settings: dict[str, str],
 ) -> Iterator[Settings]:
     home = tmp_path_factory.mktemp("full")
+    through = s3_options.model_copy(update={"endpoint_url": f"http://127.0.0.1:{s3_proxy.port}"})
     bucket = f"s3://{services['s3']['bucket']}/{uuid.uuid4().hex}"
     with new_database() as url:
         yield Settings.load(
@@ -51,7 +67,7 @@ def settings(
             user="planner",
             database_url=url,
             store_url=bucket,
-            store_options=s3_options,
+            store_options=through,
             **graph_settings,
         )
 
@@ -118,18 +134,70 @@ def test_the_projector_takes_what_a_run_makes_into_tables_and_graph(
     assert "not brought up to date" not in full.output()
 
 
-def test_secrets_show_nowhere(full: Any, trace_id: str, settings: Settings, services: dict[str, Any]) -> None:
-    """Grep the database, every object, every file at home, Prefect's answers and the output of commands."""
-    marks = [services["s3"][name] for name in SECRET_NAMES]
-    marks += [services["neo4j"]["password"], settings.database.split(":")[2].split("@")[0]]
+@pytest.fixture(scope="module")
+def said(full: Any, trace_id: str, settings: Settings, s3_proxy: FaultProxy) -> dict[str, str]:
+    """What commands say, and the command lines of their processes: all well, wrong secrets, a store cut off."""
+    run = ("run", "power-flow", "--grid", "six")
+    texts, lines = {}, [process.cmdline() for process in full.processes()]
+    for words in (run, ("doctor",), ("ps",), ("logs",), ("trace",)):
+        texts[" ".join(words)] = _said(full, lines, *words)
+    assert list((settings.home / "reports").glob("*.html")), texts[" ".join(run)]
+    wrong = _with_wrong_secrets(settings)
+    for name, value in wrong.items():
+        for words in (run, ("doctor",)):
+            texts[f"{name}: {' '.join(words)}"] = _said(full, lines, *words, **{name: value})
+    s3_proxy.refuse()
+    texts["cut: run"] = _said(full, lines, *run)
+    texts["cut: doctor"] = _said(full, lines, "doctor")
+    state = run_deployment(
+        "step-1-system-model/default", parameters={"request": REQUEST}, timeout=120, poll_interval=0.3
+    ).state
+    s3_proxy.heal()
+    assert state is not None
+    assert state.type is StateType.FAILED
+    return texts | {"cut: deployment": str(state.message), "command lines": json.dumps(lines)}
+
+
+def _with_wrong_secrets(settings: Settings) -> dict[str, str]:
+    """Return variables that a user might have mistyped, each alone."""
+    password = settings.database.split(":")[2].split("@")[0]
+    names = [f"{user}{part}" for user in ("", "worker_", "task_") for part in ("key", "secret")]
+    options = settings.store_options.model_copy(update={name: SecretStr(WRONG) for name in names})
+    mistyped = settings.model_copy(
+        update={
+            "database_url": SecretStr(settings.database.replace(password, WRONG)),
+            "store_options": options,
+            "graph_password": SecretStr(WRONG),
+        }
+    ).environment()
+    return {name: mistyped[name] for name in ("BOS_DATABASE_URL", "BOS_STORE_OPTIONS", "BOS_GRAPH_PASSWORD")}
+
+
+def test_failures_are_told(said: dict[str, str]) -> None:
+    for name, words in {
+        "BOS_DATABASE_URL: doctor": "the user or password is refused",
+        "BOS_STORE_OPTIONS: doctor": "the access key is unknown",
+        "BOS_GRAPH_PASSWORD: doctor": "the user or password is refused",
+        "cut: run": "the store cannot be reached",
+        "cut: deployment": "the store cannot be reached",
+    }.items():
+        assert words in " ".join(said[name].split()), said[name]
+    assert not [name for name, text in said.items() if "Traceback" in text]
+
+
+def test_secrets_show_nowhere(
+    full: Any, said: dict[str, str], settings: Settings, services: dict[str, Any]
+) -> None:
+    """Grep the database, every object, every file at home, Prefect's answers, what commands say and are called."""
+    marks = [services["s3"][name] for name in S3_SECRETS]
+    marks += [services["neo4j"]["password"], settings.database.split(":")[2].split("@")[0], WRONG]
     assert all(len(mark) > 20 for mark in marks)
     texts = {
         "database": _dump(settings.database),
         **_objects(Workspace.open(settings)),
         **_files(settings.home),
         **_answers(full.api),
-        **{" ".join(words): _said(full, *words) for words in (("doctor",), ("ps",), ("logs",), ("trace",))},
-        "command lines": json.dumps([p.cmdline() for p in [psutil.Process(), *full.processes()]]),
+        **said,
     }
     assert len(texts) > 40
     assert "six" in texts["database"]
@@ -192,11 +260,20 @@ def _answers(api: str) -> dict[str, str]:
     return texts
 
 
-def _said(full: Any, *words: str) -> str:
-    done = subprocess.run(
-        full.command(*words), env=full.environment(), capture_output=True, text=True, timeout=120, check=False
-    )
-    return done.stdout + done.stderr
+def _said(full: Any, lines: list[list[str]], *words: str, **variables: str) -> str:
+    """Return what a command says; adds the command lines of its processes, seen from time to time."""
+    with tempfile.TemporaryFile("w+") as file:
+        environment = full.environment() | variables
+        command = psutil.Popen(full.command(*words), env=environment, stdout=file, stderr=subprocess.STDOUT)
+        end = time.monotonic() + 180
+        while command.poll() is None:
+            assert time.monotonic() < end, words
+            for process in (command, *command.children(recursive=True)):
+                with suppress(psutil.Error):
+                    lines.append(process.cmdline())
+            time.sleep(0.2)
+        file.seek(0)
+        return file.read()
 
 
 def test_every_missing_service_is_named_at_once(new_service: Callable[..., Any], tmp_path: Path) -> None:

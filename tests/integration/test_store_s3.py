@@ -29,28 +29,41 @@ def test_the_server_honours_conditional_puts(store: ResultStore) -> None:
     assert ResultStore(store.url, store.options).conditional_put  # the object of the first question is there now
 
 
-def test_a_worker_commits_and_deletes_nothing(
-    s3_url: str, s3_options: StoreOptions, store: ResultStore, ledger: Ledger
+@pytest.mark.parametrize("user", ["worker", "task"])
+def test_workers_and_tasks_commit_and_delete_nothing(
+    user: str, s3_url: str, s3_options: StoreOptions, store: ResultStore, ledger: Ledger
 ) -> None:
-    of_worker = ResultStore(s3_url, s3_options.of_worker())
-    of_worker.check()
-    assert of_worker.conditional_put
+    options = {"worker": s3_options.of_worker(), "task": s3_options.of_task()}[user]
+    assert options.key == {"worker": s3_options.worker_key, "task": s3_options.task_key}[user]
+    own, beside = ResultStore(s3_url, options), ResultStore(s3_url.rpartition("/")[0], options)
+    own.check()
+    assert own.conditional_put
     context, (task,) = prepared(ledger)
-    commit(of_worker, ledger, task, claimed(ledger, task.id), context)
-    assert (
-        ResultReader(of_worker, ledger).table(context.trace_id, task.step, "pairs").equals(tables(task)["pairs"])
-    )
-    of_worker.put_chunk(tables(task)["pairs"])
-    before = store.walk("attempts")
-    for forbidden in (
-        lambda: of_worker.delete([before[0][0]]),
-        lambda: of_worker.put("elsewhere/x", b"1"),
-        lambda: ResultStore(s3_url.rpartition("/")[0], of_worker.options).put("x", b"1"),
-    ):
+    commit(own, ledger, task, claimed(ledger, task.id), context)
+    assert ResultReader(own, ledger).table(context.trace_id, task.step, "pairs").equals(tables(task)["pairs"])
+    chunk = store.chunk_address(store.put_chunk(tables(task)["pairs"]).digest)
+    before = {address: own.get(address) for address in (chunk, *(a for a, _ in own.walk("attempts")))}
+    for address in before:
         with pytest.raises(StorageError, match="access is refused"):
-            forbidden()
-    assert [address for address, _ in store.walk("attempts")] == [address for address, _ in before]
+            own.delete([address])
+    for place, address in ((own, "elsewhere/x"), (own, "attempt"), (beside, "x"), (beside, "attempts/x")):
+        with pytest.raises(StorageError, match="access is refused"):
+            place.put(address, b"1")
+    assert {address: store.get(address) for address in before} == before
     assert not store.exists("elsewhere/x")
+
+
+def test_workers_write_scenarios_and_tasks_do_not(
+    s3_url: str, s3_options: StoreOptions, store: ResultStore
+) -> None:
+    table = pa.table({"x": [1.0, 2.0]})  # noqa: F405
+    of_worker, of_task = (ResultStore(s3_url, o) for o in (s3_options.of_worker(), s3_options.of_task()))
+    with pytest.raises(StorageError, match="access is refused"):
+        of_task.put_chunk(table)
+    address = store.chunk_address(of_worker.put_chunk(table).digest)
+    with pytest.raises(StorageError, match="access is refused"):
+        of_task.put(address, b"forged")
+    assert of_task.get_table(address).equals(table)
 
 
 def test_a_commit_needs_no_conditional_put(store: ResultStore, ledger: Ledger, engine: Engine) -> None:
