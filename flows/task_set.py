@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,14 @@ from bos_core.access.workspace import Workspace
 from bos_core.index.ledger import Ledger
 from bos_core.objects.errors import Finding, OptionError, raise_if_any
 from bos_core.objects.task import TaskSetContext, TaskState
+from bos_core.objects.text import storable
 from bos_core.programs.catalogue import Catalogue
 from bos_core.programs.registry import Program
 from flows.execution import is_alive
 from flows.request import BusinessRequest
 
+_TRACE_ID = re.compile("[0-9A-Za-z-]{1,64}")
+"""Addresses of results begin with it."""
 PINNED = "scenario_version"
 """Parameter of a task set that the request does not have: the version that its scenario meant at first."""
 
@@ -33,8 +37,11 @@ def open_task_set(
     Raises
     ------
     OptionError
-        With every unknown program and parameter.
+        With every unknown program and parameter; if the trace id is none.
     """
+    if trace_id and not _TRACE_ID.fullmatch(trace_id):
+        remedy = "leave it empty for a new run; `bos ps` lists earlier ones"
+        raise OptionError((Finding("run", (storable(trace_id[:40]),), "is no trace id", remedy),))
     check_programs(workspace, request)
     version = workspace.scenarios.get(request.scenario).id
     settings = workspace.settings

@@ -22,6 +22,7 @@ from bos_core.access.workspace import Workspace
 from bos_core.index.graph import LEVELS, Element, Graph, GraphStore, topology_digest
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, StorageError, raise_if_any
+from bos_core.objects.text import is_storable
 
 _HOPS_MAX = 1000
 _SIMILAR_NAMED = 5
@@ -66,9 +67,9 @@ class Ontology:
         NotFoundError
             If there is none, or more than one.
         """
-        known = self.graph.elements([reference])
-        if not known:
-            known = self.graph.named(kind, reference)
+        known: list[Element] = []
+        if is_storable(reference) and is_storable(kind):
+            known = self.graph.elements([reference]) or self.graph.named(kind, reference)
         if len(known) == 1:
             return known[0]
         what = f"{kind or 'element'} {reference!r}"

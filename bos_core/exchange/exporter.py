@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def export_grid(
         Unknown suffix or a folder that does not exist; nothing is written.
     """
     path = Path(path)
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise _refused(path, f"its folder {path.parent.name} does not exist", "make the folder first")
     suffix = path.suffix.lower()
     if suffix == ".zip":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def _read(source: str) -> ImportedGrid:
     if source.startswith("pandapower:"):
         return _built(_builtin(source.removeprefix("pandapower:")))
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):  # False for what is no path at all, too
         raise _refused(source, "does not exist", f"give an existing path or one of: {FORMATS}")
     try:
         if path.is_dir():

@@ -19,6 +19,7 @@ CSV: columns table, element, column, value (changes only).
 from __future__ import annotations
 
 import csv
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ def _refused(path: Path, problem: str, remedy: str) -> FormatError:
 
 
 def _read(path: Path) -> tuple[list[_Change], list[_Addition]]:
-    if not path.exists():
+    if not os.path.exists(path):
         raise _refused(path, "does not exist", "give an existing TOML or CSV file")
     try:
         text = path.read_text(encoding="utf-8")

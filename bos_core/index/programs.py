@@ -19,6 +19,7 @@ from bos_core.index.database import DatabaseClock, insert_new, reading, writing
 from bos_core.index.tables import PROGRAM, PROGRAM_CHANGE
 from bos_core.objects.contracts import ProgramManifest
 from bos_core.objects.errors import ConflictError, NotFoundError
+from bos_core.objects.text import is_storable
 
 _NOW = DatabaseClock()
 
@@ -155,8 +156,14 @@ class ProgramIndex:
         query = sa.select(PROGRAM).where(PROGRAM.c.slot == slot, PROGRAM.c.name == name)
         if digest is not None:
             query = query.where(PROGRAM.c.digest == digest)
-        with reading(self.engine) as connection:
-            row = connection.execute(query.order_by(PROGRAM.c.created_s.desc()).limit(1)).mappings().one_or_none()
+        row = None
+        if all(map(is_storable, (slot, name, digest or ""))):
+            with reading(self.engine) as connection:
+                row = (
+                    connection.execute(query.order_by(PROGRAM.c.created_s.desc()).limit(1))
+                    .mappings()
+                    .one_or_none()
+                )
         if row is None:
             known = ", ".join(sorted({record.name for record in self.list(slot)})) or "none"
             raise NotFoundError(f"no program {name!r} in slot {slot!r}; known: {known}")

@@ -11,22 +11,27 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from bos_core.access.commit import commit_outputs
+from bos_core.access.ontology_query import Ontology
 from bos_core.access.projection import Projector
+from bos_core.access.scenario_edit import Edit
+from bos_core.access.scenario_versions import branch, edit
 from bos_core.access.workspace import Workspace
 from bos_core.exchange import import_grid
 from bos_core.index.graph import Graph, GraphStore, topology_digest
 from bos_core.index.ontology_index import OntologyIndex
 from bos_core.index.records import LogLine
 from bos_core.index.scenarios import ScenarioIndex
-from bos_core.objects.errors import InputError, NotFoundError
+from bos_core.objects.errors import BosError, Finding, InputError, NotFoundError, OptionError, ProgramError
 from bos_core.objects.ontology import NAME_LENGTH_MAX
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import ProgramRef, Task, TaskInput, TaskSetContext
+from bos_core.programs.catalogue import Catalogue
 
 COUNT = 300
 _LONG = "".join(random.Random(2).choices("abcdefghij klmnopqrstuvwxyz", k=9000))  # no database compresses it away
@@ -200,10 +205,20 @@ def test_scenario_names(workspace: Workspace) -> None:
         assert workspace.scenarios.get(f"{text}@1").id == version.id
         return next(record.name for record in workspace.scenarios.scenarios() if record.name == text)
 
-    def unusual(text: str) -> bool:
-        return refused(text) or "@" in text or "\n" in text or len(text) > 200 or not text[:1].strip()
+    assert each(name, _no_name) > 150
 
-    assert each(name, unusual) > 150
+
+def _no_name(text: str) -> bool:
+    """Whether a scenario may not be called so."""
+    return refused(text) or "@" in text or "\n" in text or len(text) > 200 or not text[:1].strip()
+
+
+def test_names_and_messages_of_branches(workspace: Workspace) -> None:
+    workspace.scenarios.create("trunk")
+    workspace.scenarios.add_version("trunk", [])
+    names = (f"b{number}" for number in itertools.count())
+    assert each(lambda text: branch(workspace, "trunk", text).scenario_name, _no_name) > 150
+    assert each(lambda text: branch(workspace, "trunk", next(names), text).message if text else text) > 250
 
 
 def test_descriptions_and_messages_of_scenarios(workspace: Workspace) -> None:
@@ -321,6 +336,57 @@ def test_names_of_elements(workspace: Workspace, graph: GraphStore, grid: dict[s
             shown += row["name"] in names
     assert shown >= len(names)
     assert len(elements) == sum(tables[kind].num_rows for kind in ("system", "region", "station", "entity"))
+
+
+def test_questions_are_only_data(workspace: Workspace, graph: GraphStore, grid: dict[str, pa.Table]) -> None:
+    """Kinds and columns come from closed lists; names and uuids are parameters of every statement."""
+    writer = workspace.writer(scenario="asked")
+    for name, table in grid.items():
+        if table.num_rows:
+            writer.put_table(name, table)
+    version = writer.commit("import")
+    Projector(workspace, graph).project(version)
+    ontology = Ontology(workspace, version, graph)
+    before = ontology.graph.all()
+    bus = next(element for element in before if element.kind == "bus")
+    names = {element.name for element in before}
+    for text in TEXTS:
+        asked: list[tuple[type[BosError], Callable[[], object]]] = [
+            (OptionError, lambda text=text: ontology.within(bus, text)),
+            (OptionError, lambda text=text: ontology.near(bus, text, 1)),
+            (OptionError, lambda text=text: ontology.near(bus, "line", 1).select(text)),
+            (OptionError, lambda text=text: ontology.cut_off(bus, kind=text)),
+            (NotFoundError, lambda text=text: ontology.element(bus.name, text or "none")),
+            (InputError, lambda text=text: edit(workspace, "asked", [Edit("load.p_mw", text, 1.0)], _sound)),
+            (InputError, lambda text=text: edit(workspace, "asked", [Edit(text, "*", text)], _sound)),
+        ]
+        if text not in names:
+            asked.append((NotFoundError, lambda text=text: ontology.element(text, "bus")))
+        for error, ask in asked:
+            with pytest.raises(error):
+                ask()
+    assert ontology.graph.all() == before
+
+
+def _sound(before: object, after: object) -> list[Finding]:
+    return []
+
+
+def test_names_of_programs_slots_and_files(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(workspace)
+    monkeypatch.chdir(tmp_path)
+    for text in TEXTS:
+        for resolve in (
+            lambda text=text: catalogue.resolve("unit_commitment", text or "none"),
+            lambda text=text: catalogue.resolve(text),
+            lambda text=text: catalogue.resolve("unit_commitment", text or "none", text),
+        ):
+            with pytest.raises((OptionError, ProgramError)):
+                resolve()
+        with pytest.raises(InputError):
+            import_grid(text)
 
 
 def test_unusable_names_of_elements_are_found(workspace: Workspace, grid: dict[str, pa.Table]) -> None:
