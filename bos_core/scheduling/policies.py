@@ -141,7 +141,7 @@ class Limits:
     sizing_period_s: float = 5.0
     hold_s: float = 60.0
     silence_s: float = 60.0
-    change_cost: float = 0.05
+    change_cost: float = 0.5
     candidates: Literal["best", "random"] = "best"
     candidates_max: int = 3
     history_max: int = 200

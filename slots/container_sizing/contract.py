@@ -72,6 +72,20 @@ def capacity_s(inputs: Inputs, containers: IntArray) -> FloatArray:
     return np.maximum(inputs.slack_s[:, None] * containers - inputs.busy_s * kept, 0.0)
 
 
+def must_stay(inputs: Inputs) -> IntArray:
+    """Return the containers of each size that must stay: (server, size).
+
+    In guarantee mode the smallest size stays that serves every class: to exchange its busy containers for fresh
+    ones of another size would only look like capacity, as they finish their tasks first.
+    """
+    found = np.zeros_like(inputs.current)
+    every = np.flatnonzero(inputs.fits.all(axis=0))
+    if inputs.may_grow and every.size:
+        smallest = every[inputs.size_memory_mb[every].argmin()]
+        found[:, smallest] = inputs.current[:, smallest]
+    return found
+
+
 def objective(inputs: Inputs, containers: IntArray, late: FloatArray) -> float:
     """Return the value of formula (2)."""
     change = np.abs(containers - inputs.current).sum()
@@ -100,6 +114,10 @@ def verify(inputs: Inputs, outputs: Outputs) -> list[Finding]:
     false = np.flatnonzero((work > room * (1 + 1e-6) + 1e-3) | ((in_time > 1e-6) & ~np.isfinite(least)))
     if false.size:
         findings.append(Finding("class", tuple(map(str, false)), "cannot be in time", "count it as late"))
+    if (n < must_stay(inputs)).any():
+        findings.append(
+            Finding("size", (), "loses the smallest containers that serve every class", "keep them when growing")
+        )
     value = objective(inputs, n, outputs.late)
     if abs(value - outputs.objective) > 1e-6 * max(1.0, abs(value)):
         findings.append(

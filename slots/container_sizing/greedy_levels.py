@@ -6,7 +6,7 @@ import numpy as np
 
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.objects.contracts import ProgramManifest
-from slots.container_sizing.contract import Inputs, Outputs, objective
+from slots.container_sizing.contract import Inputs, Outputs, must_stay, objective
 from slots.container_sizing.filling import Filling
 
 MANIFEST = ProgramManifest(
@@ -14,8 +14,8 @@ MANIFEST = ProgramManifest(
     slot="container_sizing",
     version="1.0.0",
     title="Grow and prune",
-    description="Takes away what is superfluous, then adds or exchanges containers for late tasks; quick, but "
-    "without a bound.",
+    description="Normal mode takes away what is superfluous, guarantee mode adds or exchanges containers for late "
+    "tasks; quick, but without a bound.",
 )
 
 ROUNDS_MAX = 200
@@ -24,12 +24,8 @@ ROUNDS_MAX = 200
 def run(inputs: Inputs, parameters: object) -> Outputs:
     """Decide."""
     filling = Filling(inputs)
-    containers = _pruned(inputs, filling, inputs.current.copy())
-    if inputs.may_grow:
-        containers = _pruned(inputs, filling, _grown(inputs, filling, containers))
-        as_it_is = filling.late(inputs.current.sum(axis=0))
-        if objective(inputs, inputs.current, as_it_is) < _value(inputs, filling, containers):
-            containers = inputs.current.copy()
+    change = _grown if inputs.may_grow else _pruned
+    containers = change(inputs, filling, inputs.current.copy())
     late = filling.late(containers.sum(axis=0))
     return Outputs(containers, late, objective(inputs, containers, late), 0.0)
 
@@ -57,7 +53,7 @@ def _grown(inputs: Inputs, filling: Filling, containers: IntArray) -> IntArray:
 def _better(inputs: Inputs, filling: Filling, containers: IntArray, late: FloatArray, row: int) -> IntArray | None:
     """Return more containers of the cheapest size that lets tasks of a class be in time; None if none does.
 
-    Where servers have no room, containers of another size make way.
+    Where servers have no room, containers make way that the class does not fit, or larger ones.
     """
     value = objective(inputs, containers, late)
     in_time = inputs.fits[row] & (inputs.duration_s[row] <= inputs.slack_s[row])
@@ -67,8 +63,10 @@ def _better(inputs: Inputs, filling: Filling, containers: IntArray, late: FloatA
         trial = _filled(inputs, containers, size, lack)
         if _value(inputs, filling, trial) < value - 1e-9:
             return trial
-        for server, other in np.argwhere(containers > 0).tolist():
-            for step in (1, int(containers[server, other])) if other != size else ():
+        for server, other in np.argwhere(containers > must_stay(inputs)).tolist():
+            if inputs.fits[row, other] and inputs.size_memory_mb[other] <= inputs.size_memory_mb[size]:
+                continue
+            for step in (1, int(containers[server, other] - must_stay(inputs)[server, other])):
                 trial = containers.copy()
                 trial[server, other] -= step
                 trial = _filled(inputs, trial, size, lack)

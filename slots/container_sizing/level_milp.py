@@ -10,7 +10,7 @@ from pydantic import Field
 from bos_core.grid.model import IntArray
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters
 from slots.container_sizing import greedy_levels
-from slots.container_sizing.contract import Inputs, Outputs, objective, usable
+from slots.container_sizing.contract import Inputs, Outputs, must_stay, objective, usable
 from slots.glpk_session import GlpkSession
 from slots.highs_session import HighsSession
 from slots.linear_model import LinearModel, Session
@@ -70,7 +70,7 @@ def _model(inputs: Inputs) -> tuple[LinearModel, IntArray]:
         np.floor(inputs.server_cpu_cores[:, None] / np.maximum(inputs.size_cpu_cores, 1e-9) + 1e-9),
     )
     most = np.maximum(largest, inputs.current) if inputs.may_grow else inputs.current
-    containers = model.add_columns((servers, sizes), 0.0, most, inputs.size_cost, integer=True)
+    containers = model.add_columns((servers, sizes), must_stay(inputs), most, inputs.size_cost, integer=True)
     change = model.add_columns((servers, sizes), 0.0, cost=inputs.change_cost)
     for sign in (1.0, -1.0):
         here = sign * inputs.current
