@@ -192,3 +192,35 @@ def test_a_full_disk_is_told_and_the_run_goes_on(
     assert made == {key: digest for key, digest in undisturbed.items() if key in made}
     assert {step for step, _, _ in made} == {"system_model", "snapshot", "equivalence", "annual_states"}
     assert executed_twice(run, trace_id) == 0
+
+
+FULL_WHEN_READY = """
+mkdir "$BOS_HOME" && mount -t tmpfs -o size=96m disk "$BOS_HOME" || exit 1
+bos() { echo "--- $1"; "$PYTHON" -m bos_core.cli "$@" 2>&1; echo "code $?"; }
+bos run power-flow --grid pandapower:case6ww
+rm -r "$BOS_HOME/reports"; cat /dev/zero 2>/dev/null > "$BOS_HOME/filler"
+bos report
+bos scenario branch pandapower:case6ww other
+bos import pandapower:case9 --name nine
+"""
+
+
+def test_a_full_disk_is_named_by_report_index_and_store(tmp_path: Path) -> None:
+    home = tmp_path / "disk"
+    own = {"BOS_HOME": str(home), "PYTHON": sys.executable, "BOS_WORKERS": "1"}
+    alone = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    command = [*alone, "bash", "-c", FULL_WHEN_READY]
+    done = subprocess.run(command, env={**os.environ, **own}, check=True, timeout=600, capture_output=True)
+    text = done.stdout.decode()
+    assert "Traceback" not in text
+    well, *full = text.split("--- ")[1:]
+    assert well.endswith("code 0\n"), well
+    said = {part.split()[0]: "".join(part.split()) for part in full}  # lines are broken anywhere
+    for command_name, place, words in (
+        ("report", f"report{home}/reports/", "Nospaceleftondevice;freespaceorchooseanotherdirectory"),
+        ("scenario", f"indexsqlite:///{home}/index.sqlite", "thediskisfull;freesomespace"),
+        ("import", f"store{home}/store", "thediskisfull;freesomespace"),
+    ):
+        assert place in said[command_name]
+        assert words in said[command_name]
+        assert said[command_name].endswith("code5")
