@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import sqlalchemy as sa
-from databases import new_postgresql
+from databases import disk, new_postgresql
 from frame import OURS, Accuracy, Bench, Row
 from timing import Timing, best_of
 
@@ -48,7 +48,7 @@ def run(bench: Bench, budget_s: float) -> None:
         "monitor": f"its whole process, mean of {SECONDS} s",
         "daemon": "CPU cores that the Docker daemon itself takes meanwhile",
     }
-    with new_postgresql() as url, tempfile.TemporaryDirectory() as folder, DockerDaemon() as daemon:
+    with new_postgresql() as url, tempfile.TemporaryDirectory(dir=disk()) as folder, DockerDaemon() as daemon:
         databases = {f"{OURS} on SQLite": "", f"{OURS} on PostgreSQL": url}
         there = 0
         for count in COUNTS:
@@ -60,7 +60,7 @@ def run(bench: Bench, budget_s: float) -> None:
                 _watch(bench, daemon, count, tool, Settings(home=Path(folder), database_url=database))
             if count == KILLS_AMONG:
                 _kill(bench, daemon, Settings(home=Path(folder)))
-    with tempfile.TemporaryDirectory() as folder, new_postgresql() as url:
+    with tempfile.TemporaryDirectory(dir=disk()) as folder, new_postgresql() as url:
         for tool, database in (
             (f"{OURS} on SQLite", f"sqlite:///{folder}/index.sqlite"),
             (f"{OURS} on PostgreSQL", url),
