@@ -18,8 +18,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,7 @@ from bos_core.index.records import LogLine
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.address import ValueAddress, parse_address
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, RunFailedError, StorageError
-from bos_core.objects.ontology import SERIES, TABLES
+from bos_core.objects.ontology import SERIES, Tables
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
 from bos_core.report.data import OUTCOME_NAMES, Table6Row
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # here and below: what takes long to load and most commands d
 
 BUSINESSES = ("planning-chain", "power-flow")
 _TASK_ID_LENGTH_MIN = 6
+_Tables: TypeAlias = Mapping[str, pa.Table]
 
 
 def connect(**settings: Any) -> Bos:
@@ -284,8 +286,16 @@ class Programs:
 
         return Catalogue(self.workspace)
 
-    def add(self, path: str | Path, slot: str = "", message: str = "") -> Added:
-        """Check a program file and put it into the custom repository.
+    def add(self, path: str | Path, slot: str = "", message: str = "", drop_values: bool = False) -> Added:
+        """Check a program file and put it into the custom repository; make what it adds to the ontology.
+
+        Parameters
+        ----------
+        path : str or Path
+        slot, message : str
+            Default: the slot that the file names; no reason.
+        drop_values : bool
+            Go on where it no longer adds what scenarios hold values of.
 
         Raises
         ------
@@ -294,7 +304,7 @@ class Programs:
         """
         from bos_core.programs import submission
 
-        return submission.add(self.catalogue, Path(path), slot, message)
+        return submission.add(self.catalogue, Path(path), slot, message, drop_values)
 
     def promote(self, name: str, message: str = "") -> ProgramChange:
         """Move a program that has proved itself to the official repository.
@@ -308,11 +318,15 @@ class Programs:
 
         return submission.promote(self.catalogue, name, message)
 
-    def remove(self, name: str, message: str = "") -> tuple[ProgramChange, ...]:
-        """Take a program out of the repositories; every commit stays, and so does what it made."""
+    def remove(self, name: str, message: str = "", drop_values: bool = False) -> tuple[ProgramChange, ...]:
+        """Take a program out of the repositories; every commit stays, and so does what it made.
+
+        What it has added to the ontology is taken back; where scenarios hold values of that, only with
+        `drop_values`.
+        """
         from bos_core.programs import submission
 
-        return submission.remove(self.catalogue, name, message)
+        return submission.remove(self.catalogue, name, message, drop_values)
 
     def log(self, name: str) -> tuple[ProgramChange, ...]:
         """Return what became of a program, newest first, also of one that is gone.
@@ -352,7 +366,9 @@ class Scenarios:
         """
         from bos_core.exchange import import_grid  # the format readers take seconds to load
 
-        imported = import_grid(source, overlay=Path(overlay) if overlay else None)
+        imported = import_grid(
+            source, overlay=Path(overlay) if overlay else None, ontology=self.workspace.scenarios.ontology()
+        )
         return self.add(imported, name or Path(str(source)).stem, imported_from(source))
 
     def add(self, imported: ImportedGrid, name: str, message: str) -> VersionRecord:
@@ -364,6 +380,39 @@ class Scenarios:
         for series_name, series in imported.series.items():
             writer.put_series(series_name, list(series.elements), series.values)
         return self.workspace.scenarios.get(writer.commit(message, step="import"))
+
+    def overlay(
+        self, reference: str, path: str | Path, message: str = ""
+    ) -> tuple[VersionRecord, VersionRecord, tuple[Note, ...]]:
+        """Lay an overlay over a scenario, as its next version: change columns, add devices.
+
+        Parameters
+        ----------
+        reference : str
+            What the scenario's name means; an older version must be branched first.
+        path : str or Path
+            TOML or CSV, as beside an import.
+
+        Returns
+        -------
+        version, before, notes
+            The new version, or the old one when nothing changed; what it was made from; what was done.
+
+        Raises
+        ------
+        FormatError, GridError, InputError
+            With every finding; nothing is stored then.
+        """
+        from bos_core.exchange.model import ImportedGrid
+        from bos_core.exchange.overlay import apply_overlay
+
+        def change(tables: _Tables) -> tuple[_Tables, tuple[Note, ...]]:
+            laid = apply_overlay(ImportedGrid(tables), Path(path), self.workspace.scenarios.ontology())
+            return laid.tables, laid.notes
+
+        said = message or f"overlay {Path(path).name}"
+        version, before, notes = scenario_versions.lay_over(self.workspace, reference, change, self._check(), said)
+        return version, before, tuple(notes)
 
     def export(self, reference: str, path: Path) -> tuple[Note, ...]:
         """Write a version to a file; the suffix decides the format (.zip keeps everything).
@@ -379,7 +428,11 @@ class Scenarios:
         reader = self.workspace.reader(reference)
         series = {name: reader.series(name) for name in reader.series_names()}
         return export_grid(
-            {name: reader.table(name) for name in TABLES},
+            {
+                name: schema.trimmed(reader.table(name))
+                for name, schema in reader.ontology.items()
+                if not schema.added or reader.has(name)
+            },
             path,
             {name: Series(name, tuple(s.ids.tolist()), s.values) for name, s in series.items()},
         )
@@ -424,7 +477,7 @@ class Scenarios:
         """
         typed = [one if isinstance(one, Edit) else parse_edits([one])[0] for one in edits]
         read = read_edits(Path(file)) if file else []
-        return scenario_versions.edit(self.workspace, reference, [*typed, *read], _new_findings, message)
+        return scenario_versions.edit(self.workspace, reference, [*typed, *read], self._check(), message)
 
     def diff(self, before: str, after: str) -> Difference:
         """Return what differs between two versions."""
@@ -452,15 +505,18 @@ class Scenarios:
             With all conflicts; nothing is written then.
         """
         how = Settle(settle) if settle else None
-        return scenario_versions.merge(self.workspace, ours, theirs, _new_findings, into, how, message)
+        return scenario_versions.merge(self.workspace, ours, theirs, self._check(), into, how, message)
+
+    def _check(self) -> Callable[[_Tables, _Tables], list[Finding]]:
+        return partial(_new_findings, self.workspace.scenarios.ontology())
 
 
-def _new_findings(before: Mapping[str, pa.Table], after: Mapping[str, pa.Table]) -> list[Finding]:
+def _new_findings(ontology: Tables, before: _Tables, after: _Tables) -> list[Finding]:
     """Return what is wrong with tables and was not before."""
     from bos_core.exchange.validation import validate_tables  # the format readers beside it take seconds to load
 
-    known = set(validate_tables(before))
-    return [finding for finding in validate_tables(after) if finding not in known]
+    known = set(validate_tables(before, ontology=ontology))
+    return [finding for finding in validate_tables(after, ontology=ontology) if finding not in known]
 
 
 class Run:

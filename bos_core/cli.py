@@ -397,8 +397,9 @@ def _import(source: str, name: str | None, overlay: Path | None) -> tuple[str, t
     from bos_core.api import connect, imported_from
     from bos_core.exchange import import_grid
 
-    imported = import_grid(source, overlay=overlay)
-    version = connect().scenarios.add(imported, name or Path(source).stem, imported_from(source))
+    scenarios = connect().scenarios
+    imported = import_grid(source, overlay=overlay, ontology=scenarios.workspace.scenarios.ontology())
+    version = scenarios.add(imported, name or Path(source).stem, imported_from(source))
     return version.label, imported.notes
 
 

@@ -12,6 +12,7 @@ from rich.tree import Tree
 
 from bos_core.index.programs import ProgramChange, ProgramRecord
 from bos_core.listings import listing, moment, pairs
+from bos_core.objects.extension import Extension, from_json
 from bos_core.programs.catalogue import Entry
 from bos_core.programs.registry import INSTALLED
 
@@ -87,6 +88,8 @@ def program(
     if entry.problem:
         head = {"program": entry.name, "slot": contract.name, "problem": entry.problem}
     yield pairs(head)
+    if not entry.problem:
+        yield from _added(entry.extends)
     earlier = [record for record in records if record.digest != entry.digest]
     if earlier:
         table = listing("recorded", "version", "digest")
@@ -98,6 +101,28 @@ def program(
         yield table
     if changes:
         yield log(changes)
+
+
+def additions(change: ProgramChange) -> Iterator[RenderableType]:
+    """Yield what a change adds to the ontology."""
+    yield from _added(from_json(change.declaration.get("extends", ())))
+
+
+def _added(extensions: Sequence[Extension]) -> Iterator[RenderableType]:
+    if not extensions:
+        return
+    table = listing("added to the ontology", "type", "unit", "default", "bounds")
+    table.add_column("meaning", ratio=1)
+    for extension in extensions:
+        if extension.terminals:
+            ends = " and ".join(extension.terminals)
+            table.add_row(extension.table, f"kind of device at {ends}", "", "", "", escape(extension.doc))
+        for column in extension.columns:
+            bounds = "" if column.minimum is None else f"from {column.minimum:g} "
+            bounds += "" if column.maximum is None else f"to {column.maximum:g}"
+            name, default = f"{extension.table}.{column.name}", escape(str(column.default))
+            table.add_row(name, column.type, escape(column.unit), default, bounds.strip(), escape(column.doc))
+    yield table
 
 
 def _code(address: str) -> str:

@@ -30,6 +30,9 @@ app = typer.Typer(
 out = Console()
 
 Name = Annotated[str, typer.Argument(help="Program: NAME, or SLOT/NAME.")]
+DropValues = Annotated[
+    bool, typer.Option("--drop-values", help="Even where scenarios hold values of what it added to the ontology.")
+]
 Message = Annotated[str, typer.Option("--message", "-m", help="Why; default: what was done.")]
 
 
@@ -72,18 +75,22 @@ def add(
     file: Annotated[Path, typer.Argument(help="The program, one file: NAME.py.")],
     slot: Annotated[str, typer.Option(help="The slot that it fills; default: what the file says.")] = "",
     message: Message = "",
+    drop_values: DropValues = False,
 ) -> None:
     """Check a program and put it into the custom repository; from then on --program SLOT=NAME takes it."""
+    from bos_core import listings_programs
     from bos_core.api import connect
 
     with out.status(f"checking {file.name} ..."):
-        added = connect().programs.add(file, slot.strip().replace("-", "_"), message)
+        added = connect().programs.add(file, slot.strip().replace("-", "_"), message, drop_values)
     change = added.change
     if not added.is_new:
         out.print(f"[bold]{change.name}[/] has just this code already", highlight=False)
         return
     said = f"{change.slot}/{change.name}[/] {change.version}: custom repository, commit {change.commit[:12]}"
     out.print(f"added [bold]{said}", highlight=False)
+    for part in listings_programs.additions(change):
+        out.print(part, highlight=False)
     out.print(f"use it: bos run ... --program {change.slot}={change.name}", highlight=False)
 
 
@@ -98,11 +105,11 @@ def promote(name: Name, message: Message = "") -> None:
 
 
 @app.command()
-def remove(name: Name, message: Message = "") -> None:
-    """Take a program out; what it made stays, and so does every commit."""
+def remove(name: Name, message: Message = "", drop_values: DropValues = False) -> None:
+    """Take a program out, with what it added to the ontology; what it made stays, and so does every commit."""
     from bos_core.api import connect
 
-    for change in connect().programs.remove(name, message):
+    for change in connect().programs.remove(name, message, drop_values):
         said = f"{change.slot}/{change.name}[/]: {change.repository} repository, commit {change.commit[:12]}"
         out.print(f"removed [bold]{said}", highlight=False)
 

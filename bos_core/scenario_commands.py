@@ -66,6 +66,24 @@ def edit(
 
 
 @app.command()
+def overlay(
+    scenario: Annotated[str, typer.Argument(help=_VERSION)],
+    file: Annotated[Path, typer.Argument(help="TOML or CSV, as beside `bos import`.")],
+    message: Message = "",
+) -> None:
+    """Change columns of devices and add devices, as the scenario's next version."""
+    from bos_core.api import connect
+
+    version, before, notes = connect().scenarios.overlay(scenario, file, message)
+    if version == before:
+        out.print(f"every value was so already; [bold]{escape(version.label)}[/] stays", highlight=False)
+        return
+    out.print(f"[bold]{escape(version.label)}[/] from {escape(before.label)}", highlight=False)
+    for note in notes:
+        out.print(f"  [dim]{escape(str(note))}[/]", highlight=False)
+
+
+@app.command()
 def diff(
     before: Annotated[str, typer.Argument(help=_VERSION)],
     after: Annotated[str, typer.Argument(help=_VERSION)],

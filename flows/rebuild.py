@@ -23,7 +23,7 @@ from bos_core.index.records import LogLine, Output, TaskRecord
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import BosError
 from bos_core.programs.catalogue import Catalogue
-from flows.request import BusinessRequest, PlanRequest, PowerFlowRequest
+from flows.request import RECORDED, BusinessRequest, PlanRequest, PowerFlowRequest
 from flows.step import Job, StepRun
 from flows.steps import STEPS
 
@@ -36,7 +36,7 @@ def rebuild(workspace: Workspace, trace_id: str, step: str = "", output: str = "
     ledger = workspace.ledger
     record = ledger.task_set(trace_id)
     model = PowerFlowRequest if record.business == "power-flow" else PlanRequest
-    request: BusinessRequest = model.model_validate(record.request)
+    request: BusinessRequest = model.model_validate(record.request, context=RECORDED)
     lost = losses(workspace, record.trace_id, step, output)
     tasks = sorted(ledger.tasks(record.trace_id), key=lambda task: task.created_s)
     versions = {workspace.scenarios.get(id).step: id for id in lost.chunks}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from blocks import run_settings
 from bos_core.access.workspace import Workspace
@@ -24,6 +24,9 @@ StepName = Literal[
     "n1_verification",
     "state_adjustment",
 ]
+
+RECORDED: Mapping[str, bool] = {"recorded": True}
+"""Context of validation for what was asked once: its tasks name their programs by digest, be they there or not."""
 
 STEP_ORDER: tuple[StepName, ...] = get_args(StepName)
 
@@ -98,7 +101,9 @@ class BusinessRequest(_Model):
     ]
 
     @model_validator(mode="after")
-    def _known_programs(self) -> BusinessRequest:
+    def _known_programs(self, info: ValidationInfo) -> BusinessRequest:
+        if info.context is RECORDED:
+            return self
         problems = []
         known_slots = type(self.programs).model_fields
         for slot in known_slots:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from bos_core.access.added_elements import added_elements
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.workspace import Workspace
 from bos_core.index.records import TaskRecord
@@ -90,7 +91,9 @@ class Job:
 
     def run(self, inputs: object) -> object:
         """Run the task's program, checked against its slot's contract."""
-        return self.program.run(inputs, self.task.parameters["program"])
+        added = self.program.manifest.extends
+        elements = added_elements(self.read(), added, getattr(inputs, "grid", None)) if added else None
+        return self.program.run(inputs, self.task.parameters["program"], elements)
 
     def output(self, task_id: str, name: str) -> pa.Table:
         """Return a committed output of another task."""

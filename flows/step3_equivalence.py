@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from bos_core.access.added_elements import added_to_reduced, buses_of_added_kinds
 from bos_core.access.reduced_model import reduced_tables
 from bos_core.access.result_table import result_table
 from bos_core.access.scenario_data import ScenarioWriter
@@ -46,16 +47,19 @@ def carry_out(job: Job) -> Mapping[str, pa.Table]:
         for task_id in job.needs:
             states = {name: numpy_columns(job.output(task_id, name)) for name in STATE_TABLES}
             _, second = assemble({**reader.columns(), **states})
+        located = buses_of_added_kinds(reader)
     keep = kept_buses(grid, float(job.task.parameters["base_kv_min"]))
+    keep[located] = True
     outputs = job.run(Inputs(grid=grid, snapshot=validated, keep_bus=keep, second=second))
     assert isinstance(outputs, Outputs)
     reduction = reduce_grid(grid, Equivalent.of(outputs), validated)
     state = reduce_snapshot(reduction, validated)
     with job.reading():
-        tables = {name: reader.table(name) for name in TABLES}
+        tables = {name: schema.conform(reader.table(name)) for name, schema in TABLES.items()}
         # The profiles lie in the source; what they drive is the same device.
         tables["profile_assignment"] = job.read(job.task.parameters["source"]).table("profile_assignment")
     made = reduced_tables(tables, grid, reduction, state)
+    made |= added_to_reduced(reader, made, grid, validated, reduction)
     return {**made, **_report(grid, outputs, reduction.grid)}
 
 
@@ -95,7 +99,7 @@ def backfill(run: StepRun, writer: ScenarioWriter) -> str:
     """Write the reduced model with its validated state, and the profiles that drive it."""
     source = source_of(run.workspace, run.reader)
     outputs = {o.name: o for o in run.workspace.ledger.outputs(run.context.trace_id, "equivalence")}
-    for name, schema in TABLES.items():
+    for name, schema in writer.ontology.items():
         if name in outputs:
             writer.put_table(name, run.workspace.store.get_table(outputs[name].address))
         elif schema.data_type in (DataType.E_SM, DataType.E_ES):

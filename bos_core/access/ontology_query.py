@@ -161,7 +161,7 @@ class Query:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        findings = check_kind(self.kind, self.columns)
+        findings = check_kind(self.ontology.reader.ontology, self.kind, self.columns)
         if self.hops is not None and not 0 <= self.hops <= _HOPS_MAX:
             findings.append(
                 Finding("option", (str(self.hops),), "is no number of hops", f"0 to {_HOPS_MAX}", "hops")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from bos_core.access.question import KINDS, Answer, Plan, PlanStep, Steps, carry_out, check_kind
+from bos_core.access.question import Answer, Plan, PlanStep, Steps, carry_out, check_kind, kinds
 from bos_core.access.scenario_data import ScenarioReader
 from bos_core.grid.model import BoolArray, IntArray
 from bos_core.index.graph import Element
@@ -134,7 +134,9 @@ class OutageQuery:
         """Return the islands that are left and what loses its supply."""
         found = _Found()
         steps = carry_out(self._steps(), found)
-        return OutageAnswer(found.islands, _impact(found), Plan(steps, self.ontology.notes))
+        return OutageAnswer(
+            found.islands, _impact(kinds(self.ontology.reader.ontology), found), Plan(steps, self.ontology.notes)
+        )
 
     def _steps(self) -> Steps[_Found]:
         capacities = ", ".join(f"{column} of {kind}" for kind, column in _CAPACITY.items())
@@ -164,7 +166,7 @@ class CutOffQuery:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        raise_if_any(check_kind(self.kind, self.columns), OptionError)
+        raise_if_any(check_kind(self.ontology.reader.ontology, self.kind, self.columns), OptionError)
 
     def select(self, *columns: str) -> CutOffQuery:
         """Ask for these columns of the kind's table too."""
@@ -349,7 +351,7 @@ def _read_power(ontology: Ontology, found: _Found, kind: str) -> int:
     return len(rows)
 
 
-def _impact(found: _Found) -> pa.Table:
+def _impact(order: Sequence[str], found: _Found) -> pa.Table:
     def row(kind: str) -> dict[str, Any]:
         rows, column = found.rows.get(kind), _CAPACITY.get(kind)
         return {
@@ -363,4 +365,4 @@ def _impact(found: _Found) -> pa.Table:
         pa.field("kind", pa.string()), pa.field("elements", pa.int64()),
         pa.field("p_mw", pa.float64(), metadata=_MW), pa.field("capacity_mw", pa.float64(), metadata=_MW),
     ])  # fmt: skip
-    return pa.Table.from_pylist([row(kind) for kind in KINDS if kind in found.cut_off], schema=schema)
+    return pa.Table.from_pylist([row(kind) for kind in order if kind in found.cut_off], schema=schema)

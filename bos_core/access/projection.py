@@ -15,9 +15,9 @@ from bos_core.access.workspace import Workspace
 from bos_core.index.graph import TOPOLOGY_TABLES, Element, Graph, GraphStore, Topology, topology_digest
 from bos_core.index.graph_memory import MemoryGraph
 from bos_core.index.ontology_index import OntologyIndex
-from bos_core.index.ontology_tables import STATIC
 from bos_core.index.scenarios import VersionRecord
 from bos_core.objects.errors import BosError, NotFoundError
+from bos_core.objects.ontology import TIME_VARYING
 from bos_core.objects.settings import Settings
 
 _AT_ONCE = 200
@@ -155,7 +155,8 @@ class Projector:
         reader = self.workspace.reader(version)
         digests = reader.table_digests()
         topology = topology_digest(digests)
-        new = [name for name in STATIC if name in digests and digests[name] not in present.contents]
+        static = [name for name, schema in reader.ontology.items() if schema.data_type not in TIME_VARYING]
+        new = [name for name in static if name in digests and digests[name] not in present.contents]
         stored = sum(self.ontology.put(name, digests[name], reader.table(name)) for name in new)
         built = topology not in present.topologies and self.graph.put(topology_of(reader))
         present.contents.update(digests.values())

@@ -10,12 +10,8 @@ from typing import TypeAlias, TypeVar
 import pyarrow as pa
 
 from bos_core.index.graph import LEVELS
-from bos_core.index.ontology_tables import STATIC
 from bos_core.objects.errors import Finding
-from bos_core.objects.ontology import DataType
-
-KINDS = tuple(name for name, schema in STATIC.items() if name in LEVELS or schema.data_type is DataType.E_SM)
-"""Kinds of element that the graph has nodes of."""
+from bos_core.objects.ontology import DataType, Tables
 
 
 @dataclass(frozen=True)
@@ -68,11 +64,17 @@ def carry_out(steps: Steps[_Found], found: _Found) -> tuple[PlanStep, ...]:
     return tuple(done)
 
 
-def check_kind(kind: str, columns: Sequence[str]) -> list[Finding]:
+def kinds(ontology: Tables) -> tuple[str, ...]:
+    """Return the kinds of element that the graph has nodes of."""
+    return tuple(n for n, schema in ontology.items() if n in LEVELS or schema.data_type is DataType.E_SM)
+
+
+def check_kind(ontology: Tables, kind: str, columns: Sequence[str]) -> list[Finding]:
     """Return findings where the graph has no elements of a kind, or the kind's table lacks a column."""
-    if kind not in KINDS:
-        return [Finding("option", (kind,), "is no kind of element", f"use one of {', '.join(KINDS)}", "kind")]
-    known = {c.name for c in STATIC[kind].columns}
+    if kind not in kinds(ontology):
+        remedy = f"use one of {', '.join(kinds(ontology))}"
+        return [Finding("option", (kind,), "is no kind of element", remedy, "kind")]
+    known = {c.name for c in ontology[kind].columns}
     unknown = tuple(c for c in columns if c not in known)
     if not unknown:
         return []

@@ -17,10 +17,11 @@ from bos_core.access.series_chunks import ReadPlan, Recent, SeriesChunks
 from bos_core.access.store import ResultStore
 from bos_core.grid.assembly import assemble
 from bos_core.grid.model import Grid, Snapshot, StrArray
+from bos_core.index.extensions import ADDED
 from bos_core.index.scenarios import Chunk, ScenarioIndex, VersionRecord, check_name
 from bos_core.objects.columns import numpy_columns
 from bos_core.objects.errors import Finding, InputError, NotFoundError, OptionError, raise_if_any
-from bos_core.objects.ontology import HOURS_PER_YEAR, SERIES, TABLES, check_table
+from bos_core.objects.ontology import HOURS_PER_YEAR, SERIES, TableSchema, check_table
 
 GRIDS_KEPT = 4
 
@@ -65,6 +66,7 @@ class ScenarioReader:
     def __init__(self, store: ResultStore, index: ScenarioIndex, version: str) -> None:
         self._store = store
         self.version: VersionRecord = index.get(version)
+        self.ontology = index.ontology()
         self._chunks = index.chunks(self.version.id)
         self.stored = SeriesChunks(store, self._chunks)
         self.last_plan: ReadPlan | None = None
@@ -99,8 +101,9 @@ class ScenarioReader:
         return self.stored.has(name)
 
     def tables(self) -> list[str]:
-        """Return the names of the tables that the version holds."""
-        return [key.removeprefix("table/") for key in self._chunks if key.startswith("table/")]
+        """Return the names of the tables of the ontology that the version holds."""
+        names = (key.removeprefix("table/") for key in self._chunks if key.startswith("table/"))
+        return [name for name in names if name in self.ontology]
 
     def table_digests(self) -> dict[str, str]:
         """Return the digest of the content of each table that the version holds, by name."""
@@ -113,19 +116,24 @@ class ScenarioReader:
     def table(self, name: str) -> pa.Table:
         """Return a table of the ontology; empty when the version has none.
 
-        Columns that the ontology has gained since the version was written are null.
+        Columns that the ontology has gained since the version was written are null, those that it has lost are
+        left out.
 
         Raises
         ------
         NotFoundError
             If the ontology has no such table.
         """
-        if name not in TABLES:
-            raise NotFoundError(f"the ontology has no table {name!r}; it has {', '.join(sorted(TABLES))}")
-        chunk = self._chunks.get(_table_key(name))
+        if name not in self.ontology:
+            raise NotFoundError(f"the ontology has no table {name!r}; it has {', '.join(sorted(self.ontology))}")
+        return self.table_as(self.ontology[name])
+
+    def table_as(self, schema: TableSchema) -> pa.Table:
+        """Return a table under a schema of one's own, such as one that the ontology had earlier."""
+        chunk = self._chunks.get(_table_key(schema.name))
         if chunk is None:
-            return TABLES[name].empty()
-        return TABLES[name].widen(self._store.get_table(self._store.chunk_address(chunk.digest)))
+            return schema.empty()
+        return schema.conform(self._store.get_table(self._store.chunk_address(chunk.digest)))
 
     def series(self, name: str, hours: slice | None = None, ids: Sequence[str] | StrArray | None = None) -> Series:
         """Return a series, or some hours (of the year) and elements of it, in the order of `ids`.
@@ -215,7 +223,7 @@ class ScenarioWriter:
             finding = Finding("option", (), "neither parent nor scenario is given", "name one", "scenario")
             raise InputError((finding,))
         raise_if_any(check_name(scenario) if scenario is not None else (), OptionError)
-        self._store, self._index = store, index
+        self._store, self._index, self.ontology = store, index, index.ontology()
         self._parent = None if parent is None else index.get(parent)
         self._chunks = {} if self._parent is None else index.chunks(self._parent.id)
         self.stored = SeriesChunks(store, self._chunks)
@@ -228,25 +236,28 @@ class ScenarioWriter:
         return self._table_bytes + self.stored.bytes_written
 
     def put_table(self, name: str, table: pa.Table) -> None:
-        """Replace a table.
+        """Replace a table. Added columns without any value are left out, so that the digest is as without them.
 
         Raises
         ------
         InputError
             With all findings of `check_table`, and one for columns that the ontology does not know.
         """
-        findings = check_table(name, table)
-        schema = TABLES.get(name)
+        findings = check_table(name, table, self.ontology)
+        schema = self.ontology.get(name)
         unknown = tuple(sorted(set(table.column_names) - {c.name for c in schema.columns})) if schema else ()
         if unknown:
             findings.append(Finding(name, unknown, "columns are not part of the ontology", "leave them out"))
         raise_if_any(findings)
         assert schema is not None
-        clean = table.select([c.name for c in schema.columns]).cast(schema.arrow)
+        trimmed = schema.trimmed(table)
+        fields = [schema.arrow.field(name) for name in trimmed.column_names]
+        clean = trimmed.cast(pa.schema(fields, metadata=schema.arrow.metadata))
         stored = self._store.put_chunk(clean)
         self._table_bytes += stored.bytes if stored.is_new else 0
-        key = _table_key(name)
-        self._chunks[key] = Chunk(key, stored.digest, clean.num_rows, stored.bytes)
+        given = [c.name for c in schema.columns if c.added and c.name in clean.column_names]
+        key, detail = _table_key(name), {ADDED: given} if given else {}
+        self._chunks[key] = Chunk(key, stored.digest, clean.num_rows, stored.bytes, detail)
 
     def drop_table(self, name: str) -> None:
         """Leave a table out of the new version."""

@@ -15,7 +15,7 @@ from bos_core.access.scenario_data import ScenarioReader
 from bos_core.access.series_chunks import differs
 from bos_core.grid.model import FloatArray, IntArray
 from bos_core.index.scenarios import VersionRecord
-from bos_core.objects.ontology import SERIES, TABLES, months_between
+from bos_core.objects.ontology import SERIES, TableSchema, months_between
 
 Key = tuple[Any, ...]
 
@@ -129,9 +129,9 @@ def _either(one: Sequence[str], other: Sequence[str]) -> list[str]:
 # --- tables
 
 
-def keyed_rows(name: str, table: pa.Table) -> dict[Key, dict[str, Any]]:
+def keyed_rows(schema: TableSchema, table: pa.Table) -> dict[Key, dict[str, Any]]:
     """Return the rows of a table of the ontology by their key."""
-    key = TABLES[name].key
+    key = schema.key
     return {tuple(row[part] for part in key): row for row in table.to_pylist()}
 
 
@@ -157,7 +157,8 @@ def _table_difference(
     old, new = before.table(name), after.table(name)
     if old.equals(new):
         return None
-    rows_before, rows_after = keyed_rows(name, old), keyed_rows(name, new)
+    schema = after.ontology[name]
+    rows_before, rows_after = keyed_rows(schema, old), keyed_rows(schema, new)
     cells = [
         Cell(names.label(key), column, row[column], rows_after[key][column])
         for key, row in rows_before.items()

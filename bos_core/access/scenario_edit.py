@@ -29,7 +29,7 @@ from bos_core.access.ontology_names import OntologyNames
 from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.series_chunks import differs
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, raise_if_any
-from bos_core.objects.ontology import SERIES, TABLES, Column, check_table
+from bos_core.objects.ontology import SERIES, Column, TableSchema, check_table
 from bos_core.objects.plan_hours import hours_of
 
 FIELDS = ("target", "element", "hours", "operation", "value")
@@ -208,13 +208,13 @@ def apply_edits(
                 continue
             name, column = _table_column(reader, edit)
             table = tables[name] if name in tables else reader.table(name)
-            tables[name], applied = _edit_table(names, edit, table, TABLES[name].name, column)
+            tables[name], applied = _edit_table(names, edit, table, reader.ontology[name], column)
             done[position] = applied
         except _RefusedError as refused:
             findings.append(refused.finding)
     if not findings and tables:
-        findings += [finding for name, table in tables.items() for finding in check_table(name, table)]
-        before = {name: reader.table(name) for name in TABLES}
+        findings += [finding for n, t in tables.items() for finding in check_table(n, t, reader.ontology)]
+        before = {name: reader.table(name) for name in reader.ontology}
         findings += [] if findings else check(before, before | tables)
     raise_if_any(findings)
     for block in blocks:
@@ -239,12 +239,12 @@ class _RefusedError(Exception):
 
 def _table_column(reader: ScenarioReader, edit: Edit) -> tuple[str, Column]:
     name, _, wanted = edit.target.partition(".")
-    if name not in TABLES or name not in reader.tables():
+    if name not in reader.tables():
         known = ", ".join([*reader.tables(), *reader.series_names()])
         raise _RefusedError(
             edit, f"{edit.target} is neither a series nor a column of a table", f"there is {known}"
         )
-    schema = TABLES[name]
+    schema = reader.ontology[name]
     column = next((c for c in schema.columns if c.name == wanted), None)
     if column is None:
         known = ", ".join(c.name for c in schema.columns if c.name not in schema.key)
@@ -259,10 +259,10 @@ def _table_column(reader: ScenarioReader, edit: Edit) -> tuple[str, Column]:
 
 
 def _edit_table(
-    names: OntologyNames, edit: Edit, table: pa.Table, name: str, column: Column
+    names: OntologyNames, edit: Edit, table: pa.Table, schema: TableSchema, column: Column
 ) -> tuple[pa.Table, Applied]:
     """Return the table after an edit, and what it did."""
-    rows = _rows(names, edit, table, TABLES[name].key)
+    rows = _rows(names, edit, table, schema.key)
     value = _value(edit, column.type, column.nullable)
     old = table[column.name].to_pylist()
     new = list(old)

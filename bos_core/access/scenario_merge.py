@@ -21,7 +21,7 @@ from bos_core.access.scenario_edit import TableCheck
 from bos_core.access.series_chunks import differs
 from bos_core.grid.model import BoolArray, IntArray
 from bos_core.objects.errors import Finding, InputError, raise_if_any
-from bos_core.objects.ontology import TABLES, months_between
+from bos_core.objects.ontology import months_between
 
 _REMEDY = "settle with --ours or --theirs, or make one side like the other"
 Row = Mapping[str, Any]
@@ -97,7 +97,7 @@ class Merge:
 
     def _check(self, changed: Mapping[str, pa.Table], check: TableCheck) -> None:
         """Refuse tables that are wrong in a way that neither side's are."""
-        ours, theirs = ({n: side.table(n) for n in TABLES} for side in (self._ours, self._theirs))
+        ours, theirs = ({n: side.table(n) for n in side.ontology} for side in (self._ours, self._theirs))
         merged = ours | dict(changed)
         new_to_theirs = set(check(theirs, merged))
         raise_if_any([finding for finding in check(ours, merged) if finding in new_to_theirs])
@@ -122,10 +122,11 @@ class Merge:
             return None
         if ours == old:
             return self._theirs.table(name)
-        before, mine, other = (keyed_rows(name, side.table(name)) for side in self._sides)
+        schema = self._ours.ontology[name]
+        before, mine, other = (keyed_rows(schema, side.table(name)) for side in self._sides)
         keys = [*mine, *(key for key in other if key not in mine)]
         merged = [self._row(name, key, before.get(key), mine.get(key), other.get(key)) for key in keys]
-        return pa.Table.from_pylist([row for row in merged if row is not None], schema=TABLES[name].arrow)
+        return pa.Table.from_pylist([row for row in merged if row is not None], schema=schema.arrow)
 
     def _row(self, name: str, key: Key, old: Row | None, ours: Row | None, theirs: Row | None) -> Row | None:
         """Return the merged row of a key, None where there is none."""

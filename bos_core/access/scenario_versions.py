@@ -6,19 +6,25 @@ what a run has made, would silently leave out what came after it. Branch such a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import pyarrow as pa
+
+from bos_core.access.scenario_data import ScenarioReader, ScenarioWriter
 from bos_core.access.scenario_edit import Applied, Edit, TableCheck, apply_edits
 from bos_core.access.scenario_merge import Merge, Settle
 from bos_core.access.workspace import Workspace
 from bos_core.index.scenarios import VersionRecord
-from bos_core.objects.errors import ConflictError, Finding, NotFoundError, OptionError
+from bos_core.objects.errors import ConflictError, Finding, NotFoundError, OptionError, raise_if_any
 
 ATTEMPTS_MAX = 5
 """How often an edit is made again on top of what somebody else has committed meanwhile."""
 
 MESSAGE_LENGTH_MAX = 200
+
+_Note = TypeVar("_Note")
 
 
 @dataclass(frozen=True)
@@ -73,16 +79,73 @@ def edit(
     """
     if not edits:
         raise OptionError((Finding("edit", (), "there is none", "give --set or --file"),))
+
+    def prepare(reader: ScenarioReader, writer: ScenarioWriter) -> tuple[Sequence[Applied], bool]:
+        applied = apply_edits(reader, writer, edits, check)
+        return applied, any(one.values for one in applied)
+
     said = message or shortened("; ".join(str(one) for one in edits))
+    return Edited(*_as_next(workspace, reference, prepare, said))
+
+
+def lay_over(
+    workspace: Workspace,
+    reference: str,
+    change: Callable[[Mapping[str, pa.Table]], tuple[Mapping[str, pa.Table], Sequence[_Note]]],
+    check: TableCheck,
+    message: str,
+) -> tuple[VersionRecord, VersionRecord, Sequence[_Note]]:
+    """Change the tables of the version that a scenario's name means, as its next version.
+
+    Parameters
+    ----------
+    change : callable
+        Returns the tables changed, and what it has done to them.
+    check : callable
+        Finds what is wrong with the changed tables as a whole.
+
+    Returns
+    -------
+    version, before, notes
+        The new version, or the old one when nothing changed; what it was made from; what `change` has done.
+
+    Raises
+    ------
+    InputError
+        With all findings.
+    OptionError
+        If the reference is not the version that its scenario's name means.
+    ConflictError
+        If others keep committing.
+    """
+
+    def prepare(reader: ScenarioReader, writer: ScenarioWriter) -> tuple[Sequence[_Note], bool]:
+        before = {name: reader.table(name) for name in reader.ontology}
+        after, notes = change(before)
+        raise_if_any(check(before, after))
+        changed = [name for name, table in after.items() if not table.equals(before[name])]
+        for name in changed:
+            writer.put_table(name, after[name])
+        return notes, bool(changed)
+
+    return _as_next(workspace, reference, prepare, message)
+
+
+def _as_next(
+    workspace: Workspace,
+    reference: str,
+    prepare: Callable[[ScenarioReader, ScenarioWriter], tuple[Sequence[_Note], bool]],
+    message: str,
+) -> tuple[VersionRecord, VersionRecord, Sequence[_Note]]:
+    """Commit what is prepared on top of a scenario's newest version, again where somebody else was first."""
     for last in (*[False] * (ATTEMPTS_MAX - 1), True):
         before = _head(workspace, reference)
-        reader, writer = workspace.reader(before.id), workspace.writer(before.id)
-        applied = apply_edits(reader, writer, edits, check)
-        if not any(one.values for one in applied):
-            return Edited(before, before, applied)
+        writer = workspace.writer(before.id)
+        said, changed = prepare(workspace.reader(before.id), writer)
+        if not changed:
+            return before, before, said
         try:
-            version = writer.commit(said, step="edit", head=before.id)
-            return Edited(workspace.scenarios.get(version), before, applied)
+            return workspace.scenarios.get(writer.commit(message, step="edit", head=before.id)), before, said
         except ConflictError:
             if last:
                 raise

@@ -29,7 +29,7 @@ from bos_core.index.scenarios import Chunk, VersionRecord
 from bos_core.objects.address import ValueAddress
 from bos_core.objects.container import Container, Server
 from bos_core.objects.errors import Finding, NotFoundError, OptionError
-from bos_core.objects.ontology import SERIES, TABLES
+from bos_core.objects.ontology import SERIES
 
 ROWS_SHOWN = 10
 PARTS_NAMED = 5
@@ -464,13 +464,13 @@ def _version_trace(workspace: Workspace, address: ValueAddress, hour: int | None
             f"version {address.root} has no table or series {address.part!r}; it has: {', '.join(near)}"
         )
     names = ElementNames([reader])
-    if address.part in TABLES:
+    if address.part in reader.ontology:
         chunk = workspace.scenarios.chunks(reader.id)[f"table/{address.part}"]
         table, read = reader.table(address.part), [ResultStore.chunk_address(chunk.digest)]
     else:
         table, read = _series_rows(reader, address, names, hour)
     files = tuple(_traced_chunk(workspace, at) for at in read)
-    if address.part in TABLES and ELEMENT in address.keys and "id" not in table.column_names:
+    if address.part in reader.ontology and ELEMENT in address.keys and "id" not in table.column_names:
         finding = Finding(
             "key", (ELEMENT,), f"is no column of {address.part}", f"it has: {', '.join(table.column_names)}"
         )

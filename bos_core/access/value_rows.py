@@ -17,7 +17,7 @@ from bos_core.objects.errors import Finding, NotFoundError, OptionError
 ELEMENT = "element"
 """Key that stands for the column that says whose row it is: the first of `_OWNERS` that a table has."""
 
-_OWNERS = (ELEMENT, "branch", "bus", "unit", "load", "id", "contingency")
+_OWNERS = (ELEMENT, "id", "branch", "bus", "unit", "load", "contingency")
 _KEYS = ("hour", "round", *_OWNERS)
 _BRANCHES = ("branch", "contingency", "loading_branch")
 _BUSES = ("bus", "vm_min_bus", "vm_max_bus")

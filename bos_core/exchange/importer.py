@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bos_core.exchange.tables import TableBuilder
 from bos_core.exchange.validation import busy_buses, island_findings, validate_tables
 from bos_core.grid.topology import find_islands
 from bos_core.objects.errors import Finding, FormatError, GridError, raise_if_any
-from bos_core.objects.ontology import TABLES, element_id
+from bos_core.objects.ontology import TABLES, Tables, element_id
 
 POWSYBL_SUFFIXES = (".raw", ".rawx", ".xiidm", ".iidm", ".jiidm", ".uct", ".ucte", ".txt", ".xml", ".zip")
 
@@ -30,7 +31,12 @@ FORMATS = (
 
 
 def import_grid(
-    source: str | Path, *, overlay: Path | None = None, drop_islands: bool = False, check: bool = True
+    source: str | Path,
+    *,
+    overlay: Path | None = None,
+    drop_islands: bool = False,
+    check: bool = True,
+    ontology: Tables = TABLES,
 ) -> ImportedGrid:
     """Import a grid.
 
@@ -44,6 +50,8 @@ def import_grid(
         Keep the largest island that has a slack and take the rest out of service, instead of refusing the file.
     check : bool
         Validate; off only to look at a broken grid.
+    ontology : mapping of table name to TableSchema
+        With what programs have added; only a native file or an overlay can hold that.
 
     Returns
     -------
@@ -57,11 +65,11 @@ def import_grid(
     GridError
         The grid or the overlay is wrong; carries every finding.
     """
-    grid = _read(str(source))
+    grid = _complete(_read(str(source), ontology), ontology)
     if overlay is not None:
-        grid = apply_overlay(grid, overlay)
+        grid = apply_overlay(grid, overlay, ontology)
     if check:
-        found = validate_tables(grid.tables, grid.series)
+        found = validate_tables(grid.tables, grid.series, ontology=ontology)
         if any(f.component != "island" for f in found):
             raise GridError(tuple(found))
         settled = settle_islands(grid, drop_islands)
@@ -70,7 +78,13 @@ def import_grid(
     return grid
 
 
-def _read(source: str) -> ImportedGrid:
+def _complete(grid: ImportedGrid, ontology: Tables) -> ImportedGrid:
+    """Return a grid with every table and column of the ontology."""
+    empty = {name: schema.empty() for name, schema in ontology.items()}
+    return replace(grid, tables=empty | {n: ontology[n].conform(table) for n, table in grid.tables.items()})
+
+
+def _read(source: str, ontology: Tables) -> ImportedGrid:
     from bos_core.exchange.simbench_data import is_code, read_simbench
 
     if is_code(source):
@@ -85,7 +99,7 @@ def _read(source: str) -> ImportedGrid:
             return _built(_folder(path))
         if path.stat().st_size == 0:
             raise _refused(path.name, "is empty", "copy or export the file again")
-        return _file(path)
+        return _file(path, ontology)
     except PermissionError as error:
         raise _refused(path.name, "may not be read", "ask for read permission") from error
 
@@ -103,12 +117,12 @@ def _folder(path: Path) -> TableBuilder:
     raise _refused(path.name, "is a folder without SourceData/bus.csv", "give an RTS-GMLC folder or a file")
 
 
-def _file(path: Path) -> ImportedGrid:
+def _file(path: Path, ontology: Tables) -> ImportedGrid:
     suffix = path.suffix.lower()
     if suffix == ".zip":
         _check_zip(path)
         if is_native(path):
-            return read_native(path)
+            return read_native(path, ontology)
     if suffix == ".json":
         from bos_core.exchange.pandapower_json import read_pandapower_json
         from bos_core.exchange.pandapower_net import NetReader
@@ -229,7 +243,7 @@ def _with_fixed_exchange(tables: Mapping[str, pa.Table], gone: set[str]) -> tupl
         if bus in parents:
             rows["contains"].append({"parent": parents[bus], "child": load})
     added = {
-        name: pa.concat_tables([tables[name], pa.Table.from_pylist(new, schema=TABLES[name].arrow)])
+        name: pa.concat_tables([tables[name], pa.Table.from_pylist(new, schema=tables[name].schema)])
         for name, new in rows.items()
         if new
     }

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bos_core.objects.columns import numpy_columns
-from bos_core.objects.ontology import TABLES
+from bos_core.objects.ontology import TABLES, Tables
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,6 @@ class ImportedGrid:
     notes: tuple[Note, ...] = ()
 
 
-def to_columns(tables: Mapping[str, pa.Table]) -> dict[str, dict[str, NDArray[Any]]]:
+def to_columns(tables: Mapping[str, pa.Table], ontology: Tables = TABLES) -> dict[str, dict[str, NDArray[Any]]]:
     """Return ontology tables as numpy columns, the input of `bos_core.grid.assembly.assemble`."""
-    return {name: numpy_columns(table) for name, table in tables.items() if name in TABLES}
+    return {name: numpy_columns(table) for name, table in tables.items() if name in ontology}

@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 
 from bos_core.exchange.model import ImportedGrid, Note, Series
 from bos_core.objects.errors import Finding, FormatError
-from bos_core.objects.ontology import SERIES, TABLES
+from bos_core.objects.ontology import SERIES, TABLES, Tables, TableSchema
 
 MANIFEST = "bos.json"
 FORMAT, VERSION = "bos-grid", 1
 BYTES_MAX = 16 * 2**30
 """Largest total size of an unpacked file."""
 
+_UNKNOWN = "update BOS, or add the program that brings it"
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -82,8 +83,8 @@ def is_native(path: Path) -> bool:
         return False
 
 
-def read_native(path: Path) -> ImportedGrid:
-    """Read a native file.
+def read_native(path: Path, ontology: Tables = TABLES) -> ImportedGrid:
+    """Read a native file, as tables of an ontology.
 
     Raises
     ------
@@ -100,22 +101,22 @@ def read_native(path: Path) -> ImportedGrid:
             for name, entry in manifest["members"].items():
                 folder, _, rest = str(name).partition("/")
                 item = rest.removesuffix(".parquet")
-                known = {"tables": TABLES, "series": SERIES}.get(folder, {})
+                known = {"tables": ontology, "series": SERIES}.get(folder, {})
                 if item not in known:
-                    raise _refused(path, f"holds {name}, which this version does not know", "update BOS")
+                    raise _refused(path, f"holds {name}, which this installation does not know", _UNKNOWN)
                 data = archive.read(name)
                 if hashlib.sha256(data).hexdigest() != entry["sha256"]:
                     raise _refused(path, f"{name} was altered", again)
                 table = pq.read_table(io.BytesIO(data))
                 if folder == "tables":
-                    tables[item] = _conform(path, item, table)
+                    tables[item] = _conform(path, ontology[item], table)
                 else:
                     series[item] = _read_series(item, table)
     except (zipfile.BadZipFile, EOFError, pa.ArrowInvalid, OSError, KeyError, TypeError, AttributeError) as error:
         raise _refused(path, f"cannot be read ({type(error).__name__})", again) from error
-    absent = {name: schema.empty() for name, schema in TABLES.items() if name not in tables}
+    absent = {name: schema.empty() for name, schema in ontology.items() if name not in tables}
     notes = tuple(Note(str(c), int(k), str(w)) for c, k, w in manifest.get("notes", ()))
-    return ImportedGrid({name: {**absent, **tables}[name] for name in TABLES}, series, notes)
+    return ImportedGrid({name: {**absent, **tables}[name] for name in ontology}, series, notes)
 
 
 def _manifest(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -132,13 +133,12 @@ def _manifest(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     return manifest
 
 
-def _conform(path: Path, name: str, table: pa.Table) -> pa.Table:
+def _conform(path: Path, schema: TableSchema, table: pa.Table) -> pa.Table:
     """Give the table its schema."""
-    schema = TABLES[name].arrow
-    extra = set(table.column_names) - set(schema.names)
+    extra = set(table.column_names) - set(schema.arrow.names)
     if extra:
-        raise _refused(path, f"table {name} has unknown columns {sorted(extra)}", "update BOS")
-    return TABLES[name].widen(table).select(schema.names).cast(schema)
+        raise _refused(path, f"table {schema.name} has unknown columns {sorted(extra)}", _UNKNOWN)
+    return schema.conform(table).cast(schema.arrow)
 
 
 def _read_series(name: str, table: pa.Table) -> Series:

@@ -32,7 +32,8 @@ from bos_core.exchange.model import ImportedGrid, Note
 from bos_core.exchange.tables import BUS_COLUMNS
 from bos_core.exchange.validation import STATES
 from bos_core.objects.errors import Finding, FormatError, GridError, raise_if_any
-from bos_core.objects.ontology import TABLES, Column, element_id
+from bos_core.objects.extension import terminal_columns
+from bos_core.objects.ontology import TABLES, Column, Tables, TableSchema, element_id
 
 KEY_COLUMNS = ("id", "device")
 
@@ -55,8 +56,8 @@ class _Addition:
     place: str
 
 
-def apply_overlay(grid: ImportedGrid, path: Path) -> ImportedGrid:
-    """Return the grid with an overlay applied.
+def apply_overlay(grid: ImportedGrid, path: Path, ontology: Tables = TABLES) -> ImportedGrid:
+    """Return the grid with an overlay applied; devices of kinds that programs have added have no state.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def apply_overlay(grid: ImportedGrid, path: Path) -> ImportedGrid:
         It names tables, columns or devices that do not exist, or gives values of the wrong type; all findings.
     """
     changes, additions = _read(path)
-    overlay = _Overlay(grid, path.name)
+    overlay = _Overlay(grid, path.name, ontology)
     for addition in additions:
         overlay.add(addition)
     for change in changes:
@@ -144,8 +145,8 @@ def _read_toml(path: Path, content: dict[str, Any]) -> tuple[list[_Change], list
 class _Overlay:
     """Applies changes to Python rows of the tables concerned."""
 
-    def __init__(self, grid: ImportedGrid, name: str) -> None:
-        self.grid, self.name = grid, name
+    def __init__(self, grid: ImportedGrid, name: str, ontology: Tables) -> None:
+        self.grid, self.name, self.ontology = grid, name, ontology
         self.findings: list[Finding] = []
         self.rows: dict[str, list[dict[str, Any]]] = {}
         entity = grid.tables["entity"].to_pydict()
@@ -187,7 +188,8 @@ class _Overlay:
         table, place = addition.table, addition.place
         if not self._known_table(table, place):
             return
-        if table not in BUS_COLUMNS:
+        terminals = BUS_COLUMNS.get(table) or terminal_columns(self.ontology[table])
+        if not terminals:
             self._add_row(addition)
             return
         if not addition.name or addition.name in self.ids.get(table, {}):
@@ -195,19 +197,23 @@ class _Overlay:
             return
         identifier = element_id(self.system, table, f"overlay {addition.name}")
         values = self._typed(table, addition.values, place)
-        state_table = STATES[table]
-        state = self._typed(state_table, {**_STATE_DEFAULTS.get(table, _LIVE), **addition.state}, place)
-        whole = self._complete(table, {"id", *values}, place)
-        if not self._complete(state_table, {"id", *state}, place) or not whole or self.findings:
+        rows = {table: {"id": identifier, **values}}
+        if state_table := STATES.get(table):
+            state = self._typed(state_table, {**_STATE_DEFAULTS.get(table, _LIVE), **addition.state}, place)
+            rows[state_table] = {"id": identifier, **state}
+        elif addition.state:
+            self.report(place, f"gives a {table} a state", f"leave it out: a {table} has none")
+        whole = [self._complete(name, set(row), place) for name, row in rows.items()]
+        if not all(whole) or self.findings:
             return
-        self.table(table).append({"id": identifier, **values})
-        self.table(state_table).append({"id": identifier, **state})
+        for name, row in rows.items():
+            self.table(name).append(row)
         entity = {"id": identifier, "kind": table, "name": addition.name, "source_id": f"overlay {addition.name}"}
         self.table("entity").append(entity)
         self.ids.setdefault(table, {})[addition.name] = identifier
-        for terminal, column in BUS_COLUMNS[table].items():
+        for terminal, column in terminals.items():
             self.table("connects").append({"device": identifier, "terminal": terminal, "bus": values[column]})
-        home = values[next(iter(BUS_COLUMNS[table].values()))]
+        home = values[next(iter(terminals.values()))]
         parents = {r["child"]: r["parent"] for r in self.table("contains")}
         if home in parents:
             self.table("contains").append({"parent": parents[home], "child": identifier})
@@ -216,9 +222,9 @@ class _Overlay:
     def _add_row(self, addition: _Addition) -> None:
         table, place = addition.table, addition.place
         values = self._typed(table, addition.values, place)
-        if "id" in {c.name for c in TABLES[table].columns}:
+        if "id" in {c.name for c in self.ontology[table].columns}:
             values.setdefault("id", element_id(self.system, table, f"overlay {addition.name or place}"))
-        if "name" in {c.name for c in TABLES[table].columns}:
+        if "name" in {c.name for c in self.ontology[table].columns}:
             values.setdefault("name", addition.name)
         if self._complete(table, set(values), place):
             self.table(table).append(values)
@@ -228,19 +234,20 @@ class _Overlay:
         self.counts[table, what] = self.counts.get((table, what), 0) + number
 
     def _known_table(self, table: str, place: str) -> bool:
-        if table in TABLES:
+        if table in self.ontology:
             return True
-        self.report(place, f"names table '{table}', which does not exist", f"use one of {', '.join(TABLES)}")
+        remedy = f"use one of {', '.join(self.ontology)}"
+        self.report(place, f"names table '{table}', which does not exist", remedy)
         return False
 
     def _complete(self, table: str, given: set[str], place: str) -> bool:
-        missing = [c.name for c in TABLES[table].columns if not c.nullable and c.name not in given]
+        missing = [c.name for c in self.ontology[table].columns if not c.nullable and c.name not in given]
         if missing:
             self.report(place, f"lacks {', '.join(missing)} of {table}", "give a value for each")
         return not missing
 
     def _matching(self, change: _Change) -> list[dict[str, Any]]:
-        rows, key = self.table(change.table), _key_of(change.table)
+        rows, key = self.table(change.table), _key_of(self.ontology[change.table])
         if change.where is not None:
             where = self._typed(change.table, change.where, change.place)
             found = [r for r in rows if len(where) and all(r[c] == v for c, v in where.items())]
@@ -263,7 +270,7 @@ class _Overlay:
         return element
 
     def _typed(self, table: str, values: Mapping[str, Any], place: str) -> dict[str, Any]:
-        columns = {c.name: c for c in TABLES[table].columns}
+        columns = {c.name: c for c in self.ontology[table].columns}
         typed: dict[str, Any] = {}
         for name, value in values.items():
             if name not in columns:
@@ -296,7 +303,7 @@ class _Overlay:
         """Return the changed grid."""
         tables = dict(self.grid.tables)
         for name, rows in self.rows.items():
-            tables[name] = pa.Table.from_pylist(rows, schema=TABLES[name].arrow)
+            tables[name] = pa.Table.from_pylist(rows, schema=self.ontology[name].arrow)
         notes = [Note(table, count, what) for (table, what), count in self.counts.items()]
         return replace(self.grid, tables=tables, notes=(*self.grid.notes, *notes))
 
@@ -313,9 +320,9 @@ _STATE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _key_of(table: str) -> str:
-    names = {c.name for c in TABLES[table].columns}
-    return next((k for k in KEY_COLUMNS if k in names), TABLES[table].key[0])
+def _key_of(schema: TableSchema) -> str:
+    names = {c.name for c in schema.columns}
+    return next((k for k in KEY_COLUMNS if k in names), schema.key[0])
 
 
 def _cast(column: Column, value: Any) -> Any:

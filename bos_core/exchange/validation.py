@@ -22,7 +22,7 @@ from bos_core.grid.columns import MISSING_INT, look_up, places
 from bos_core.grid.model import Grid, Snapshot
 from bos_core.grid.topology import find_islands
 from bos_core.objects.errors import Finding
-from bos_core.objects.ontology import HOURS_PER_YEAR, TABLES, check_table
+from bos_core.objects.ontology import HOURS_PER_YEAR, TABLES, Tables, check_table
 
 STATES = {
     "bus": "bus_state",
@@ -38,9 +38,9 @@ NEIGHBOUR_KV_RATIO_MAX = 1.3
 class TableCheck:
     """Columns of all tables with the names of their elements, and the findings so far."""
 
-    def __init__(self, tables: Mapping[str, pa.Table]) -> None:
-        self.tables = tables
-        self.columns = to_columns(tables)
+    def __init__(self, tables: Mapping[str, pa.Table], ontology: Tables = TABLES) -> None:
+        self.tables, self.ontology = tables, ontology
+        self.columns = to_columns(tables, ontology)
         self.findings: list[Finding] = []
         entity = self.columns.get("entity", {})
         self.names = dict(zip(entity.get("id", _NONE).tolist(), entity.get("name", _NONE).tolist(), strict=True))
@@ -59,7 +59,7 @@ class TableCheck:
 
     def row_names(self, table: str, rows: Iterable[int]) -> tuple[str, ...]:
         """Return what to call rows of a table: the names of the elements in its key."""
-        keys = TABLES[table].key
+        keys = self.ontology[table].key
         columns = [self.columns[table][k].tolist() for k in keys]
         return tuple(" / ".join(self.name(str(c[r])) for c in columns) for r in rows)
 
@@ -85,7 +85,11 @@ def _number(value: Any) -> str:
 
 
 def validate_tables(
-    tables: Mapping[str, pa.Table], series: Mapping[str, Series] | None = None, *, need_state: bool = True
+    tables: Mapping[str, pa.Table],
+    series: Mapping[str, Series] | None = None,
+    *,
+    need_state: bool = True,
+    ontology: Tables = TABLES,
 ) -> list[Finding]:
     """Return everything that is wrong with ontology tables and series.
 
@@ -95,11 +99,12 @@ def validate_tables(
     series : mapping of series name to `Series`, optional
     need_state : bool
         Whether every device must have a state row; off for a static model.
+    ontology : mapping of table name to TableSchema
     """
-    structural = [f for name, table in tables.items() for f in _schema(name, table)]
+    structural = [f for name, table in tables.items() for f in _schema(name, table, ontology)]
     if structural:
         return structural
-    check = TableCheck(tables)
+    check = TableCheck(tables, ontology)
     for name in tables:
         _nulls(check, name)
         _duplicates(check, name)
@@ -120,16 +125,15 @@ def validate_tables(
     return check.findings
 
 
-def _schema(name: str, table: pa.Table) -> list[Finding]:
+def _schema(name: str, table: pa.Table, ontology: Tables) -> list[Finding]:
     """Schema findings but for nulls and repeated keys, which are reported with names of elements."""
-    schema = TABLES.get(name)
-    if schema is None:
+    if name not in ontology:
         return check_table(name, table)
-    return [f for f in check_table(name, table.slice(0, 0)) if "nulls" not in f.problem]
+    return [f for f in check_table(name, table.slice(0, 0), ontology) if "nulls" not in f.problem]
 
 
 def _nulls(check: TableCheck, name: str) -> None:
-    for column in TABLES[name].columns:
+    for column in check.ontology[name].columns:
         values = check.tables[name].column(column.name)
         lost = pc.is_null(values, nan_is_null=pa.types.is_floating(column.type))
         if not column.nullable and pc.any(lost).as_py():
@@ -139,7 +143,7 @@ def _nulls(check: TableCheck, name: str) -> None:
 
 
 def _duplicates(check: TableCheck, name: str) -> None:
-    table, key = check.tables[name], list(TABLES[name].key)
+    table, key = check.tables[name], list(check.ontology[name].key)
     if table.num_rows == table.group_by(key).aggregate([]).num_rows:
         return
     keys = [check.columns[name][k].tolist() for k in key]
@@ -151,7 +155,7 @@ def _duplicates(check: TableCheck, name: str) -> None:
 
 
 def _references(check: TableCheck, name: str) -> None:
-    for column in TABLES[name].columns:
+    for column in check.ontology[name].columns:
         if not column.references or column.name not in check.columns[name]:
             continue
         targets = [check.tables[t]["id"] for t in column.references.split("|") if t in check.tables]
@@ -171,7 +175,7 @@ def _references(check: TableCheck, name: str) -> None:
 
 
 def _finite(check: TableCheck, name: str) -> None:
-    for column in TABLES[name].columns:
+    for column in check.ontology[name].columns:
         if pa.types.is_floating(column.type) and not {"max", "min"} & set(column.name.split("_")):
             values = check.columns[name][column.name]
             check.report(name, np.isinf(values), f"{column.name} is infinite", "give a finite number", column.name)

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from bos_core.index.database import DatabaseClock, insert_new, pieces, reading, writing
-from bos_core.index.ontology_tables import CONTENT, ONTOLOGY, STATIC
+from bos_core.index.ontology_tables import CONTENT, sql_table
+from bos_core.index.programs import ontology_of
 from bos_core.objects.errors import NotFoundError
-from bos_core.objects.ontology import TABLES
 
 
 class OntologyIndex:
@@ -26,9 +26,9 @@ class OntologyIndex:
         with reading(self.engine) as connection:
             if _content(connection, digest) is not None:
                 return False
-        target = ONTOLOGY[name]
-        columns = [c.name for c in TABLES[name].columns]
-        values = [table.column(column).to_pylist() for column in columns]
+        schema = ontology_of(self.engine)[name]
+        target, columns = sql_table(schema), [c.name for c in schema.columns]
+        values = [column.to_pylist() for column in schema.conform(table).columns]
         with writing(self.engine) as connection:
             row = {"digest": digest, "name": name, "rows": table.num_rows, "stored_s": DatabaseClock()}
             stored = insert_new(self.engine, CONTENT).values(**row).returning(CONTENT.c.id)
@@ -55,7 +55,8 @@ class OntologyIndex:
         NotFoundError
             If the content is not stored, or the table has no such column.
         """
-        schema, table = STATIC[name], ONTOLOGY[name]
+        schema = ontology_of(self.engine)[name]
+        table = sql_table(schema)
         wanted = [c.name for c in schema.columns] if columns is None else list(columns)
         unknown = sorted(set(wanted) - {c.name for c in schema.columns})
         if unknown:

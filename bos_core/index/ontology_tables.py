@@ -6,6 +6,7 @@ that share a table share its rows. What varies in time stays in Parquet.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ CONTENT = sa.Table(
 """Which contents are stored; a content is there with all its rows or not at all."""
 
 
-def _table(schema: TableSchema) -> sa.Table:
+def _table(schema: TableSchema, metadata: sa.MetaData = METADATA) -> sa.Table:
     name = PREFIX + schema.name
     columns = [
         sa.Column(c.name, _TYPES[c.type], primary_key=c.name in schema.key, nullable=c.nullable)
@@ -50,8 +51,20 @@ def _table(schema: TableSchema) -> sa.Table:
     content: sa.Column[int] = sa.Column(
         "content", sa.ForeignKey(CONTENT.c.id, ondelete="CASCADE"), primary_key=True
     )
-    return sa.Table(name, METADATA, content, *columns, *indexes, sqlite_with_rowid=False)
+    return sa.Table(name, metadata, content, *columns, *indexes, sqlite_with_rowid=False)
 
 
 ONTOLOGY: dict[str, sa.Table] = {name: _table(schema) for name, schema in STATIC.items()}
 """By name of the ontology's table."""
+
+
+@cache
+def sql_table(schema: TableSchema) -> sa.Table:
+    """Return the table of a schema in SQL, also of one that programs have extended."""
+    known = STATIC.get(schema.name)
+    return ONTOLOGY[schema.name] if schema == known else _table(schema, sa.MetaData())
+
+
+def sql_type(type: pa.DataType) -> Any:
+    """Return the SQL type of a column's Arrow type."""
+    return _TYPES[type]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -19,9 +20,13 @@ from bos_core.index.database import DatabaseClock, insert_new, reading, writing
 from bos_core.index.tables import PROGRAM, PROGRAM_CHANGE
 from bos_core.objects.contracts import ProgramManifest
 from bos_core.objects.errors import ConflictError, NotFoundError
+from bos_core.objects.extension import Extension, extended, from_json
+from bos_core.objects.ontology import Tables
 from bos_core.objects.text import is_storable
 
 _NOW = DatabaseClock()
+_KNOWN: WeakKeyDictionary[Engine, tuple[int, Tables]] = WeakKeyDictionary()
+"""The ontology of a database after a change; made again when there is a later one."""
 
 
 class Action(StrEnum):
@@ -240,6 +245,30 @@ def present(changes: Sequence[ProgramChange]) -> dict[tuple[str, str], ProgramCh
     """Return what a history leaves, by slot and name: the last change of each program that is still there."""
     last = {(change.slot, change.name): change for change in changes}
     return {key: change for key, change in last.items() if change.action in PRESENT}
+
+
+def extensions(changes: Sequence[ProgramChange]) -> dict[str, tuple[Extension, ...]]:
+    """Return what the programs that a history leaves add to the ontology, by slot and name, in this order."""
+    found = {
+        f"{slot}/{name}": from_json(change.declaration.get("extends", ()))
+        for (slot, name), change in sorted(present(changes).items())
+    }
+    return {program: added for program, added in found.items() if added}
+
+
+def ontology_after(changes: Sequence[ProgramChange]) -> Tables:
+    """Return the tables of the ontology with what the programs that a history leaves add to it."""
+    return extended(extension for added in extensions(changes).values() for extension in added)
+
+
+def ontology_of(engine: Engine) -> Tables:
+    """Return the tables of the ontology with what the programs of a database add to it."""
+    with reading(engine) as connection:
+        last = connection.execute(sa.select(sa.func.max(PROGRAM_CHANGE.c.sequence))).scalar() or 0
+        known = _KNOWN.get(engine)
+        if known is None or known[0] != last:
+            known = _KNOWN[engine] = last, ontology_after(_changes(connection))
+    return known[1]
 
 
 def _changes(connection: Connection) -> tuple[ProgramChange, ...]:

@@ -14,8 +14,10 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from sqlalchemy.exc import IntegrityError
 
 from bos_core.index.database import DatabaseClock, insert_new, reading, writing
+from bos_core.index.programs import ontology_of
 from bos_core.index.tables import CHUNK, OUTBOX, PROJECT, SCENARIO, USER, VERSION
 from bos_core.objects.errors import ConflictError, Finding, NotFoundError, OptionError, raise_if_any
+from bos_core.objects.ontology import Tables
 from bos_core.objects.text import check_texts, is_storable
 
 _NAMESPACE = uuid.UUID("f7a6b2f0-57a5-5d53-8d0b-8a5f6f0d3a11")
@@ -108,6 +110,10 @@ class ScenarioIndex:
 
     def __init__(self, engine: Engine, user: str = "unknown", project: str = "default") -> None:
         self.engine, self.user, self.project = engine, user, project
+
+    def ontology(self) -> Tables:
+        """Return the tables of the ontology, with what programs have added."""
+        return ontology_of(self.engine)
 
     def create(self, name: str, description: str = "") -> ScenarioRecord:
         """Return the scenario of this name, made if absent.
@@ -262,7 +268,7 @@ class ScenarioIndex:
                 VERSION.c.id == reference,
                 sa.and_(SCENARIO.c.name == name, VERSION.c.number == int(number))
                 if name and number.isdecimal() and len(number) < _DIGITS_MAX
-                else sa.and_(SCENARIO.c.name == reference, VERSION.c.number == _newest_given()),
+                else sa.and_(SCENARIO.c.name == reference, VERSION.c.number == newest_given()),
                 VERSION.c.id.startswith(reference, autoescape=True)
                 if len(reference) >= _PREFIX_LENGTH_MIN
                 else sa.false(),
@@ -346,7 +352,7 @@ class ScenarioIndex:
             return frozenset(connection.execute(sa.select(CHUNK.c.digest).distinct()).scalars())
 
 
-def _newest_given(versions: int | None = None) -> sa.ScalarSelect[int]:
+def newest_given(versions: int | None = None) -> sa.ScalarSelect[int]:
     """Number of a scenario's newest version that no run has made; the newest of all if runs made all.
 
     `versions` is how many the scenario has, where its row does not say so.
@@ -371,8 +377,8 @@ def _version_id(
 
 
 def _head(connection: Connection, scenario: str, versions: int | None = None) -> VersionRecord | None:
-    """Return the version that a scenario's bare name means; `versions` as in `_newest_given`."""
-    query = _versions().where(SCENARIO.c.name == scenario, VERSION.c.number == _newest_given(versions))
+    """Return the version that a scenario's bare name means; `versions` as in `newest_given`."""
+    query = _versions().where(SCENARIO.c.name == scenario, VERSION.c.number == newest_given(versions))
     found = connection.execute(query).mappings().one_or_none()
     return None if found is None else _version(found)
 

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bos_core.objects.errors import Finding
+from bos_core.objects.extension import Extension
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,8 @@ class ProgramManifest:
         Published sources of the method.
     elements : tuple of str
         Corresponding database elements (models only).
+    extends : tuple of Extension
+        What the program adds to the ontology. It is then called as ``run(inputs, parameters, elements)``.
     """
 
     name: str
@@ -192,3 +195,4 @@ class ProgramManifest:
     parameters: type[ProgramParameters] = ProgramParameters
     references: tuple[str, ...] = ()
     elements: tuple[str, ...] = ()
+    extends: tuple[Extension, ...] = ()

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,7 +48,11 @@ TIME_VARYING = frozenset({DataType.E_SS, DataType.E_MARKET, DataType.E_SV, DataT
 
 @dataclass(frozen=True)
 class Column:
-    """One column: Arrow type, unit (``"1"`` = dimensionless, ``""`` = not a quantity) and meaning."""
+    """One column: Arrow type, unit (``"1"`` = dimensionless, ``""`` = not a quantity) and meaning.
+
+    `added` says that a program has added it to the ontology, see `bos_core.objects.extension`; `default` is what
+    holds where such a column is null, `minimum` and `maximum` are its inclusive bounds, None = no bound.
+    """
 
     name: str
     type: pa.DataType
@@ -55,17 +60,22 @@ class Column:
     doc: str
     nullable: bool = False
     references: str = ""
+    added: bool = False
+    default: float | int | bool | str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """A table of the ontology."""
+    """A table of the ontology; `added` says that a program has added it."""
 
     name: str
     data_type: DataType
     doc: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ("id",)
+    added: bool = False
 
     @property
     def arrow(self) -> pa.Schema:
@@ -99,12 +109,24 @@ class TableSchema:
             raise KeyError(f"table {self.name}: unknown columns {sorted(unknown)}")
         return pa.Table.from_arrays(arrays, schema=self.arrow)
 
-    def widen(self, table: pa.Table) -> pa.Table:
-        """Return a table written by an earlier version: columns that the ontology has gained since are null."""
-        for position, field in enumerate(self.arrow):
-            if field.name not in table.column_names:
-                table = table.add_column(position, field, pa.nulls(table.num_rows, field.type))
-        return table
+    def trimmed(self, table: pa.Table) -> pa.Table:
+        """Return a table without the added columns in which nothing is given; it may lack some already."""
+        given = {name for name in table.column_names if table[name].null_count < table.num_rows}
+        return table.select([c.name for c in self.columns if not c.added or c.name in given])
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Return a table written under another schema.
+
+        Columns that the ontology has gained since are null, those that it has lost are left out.
+        """
+        wanted = self.arrow
+        found = {field.name: field.type for field in table.schema}
+        held = {c.name for c in self.columns if c.name in found and not (c.added and found[c.name] != c.type)}
+        if table.column_names == wanted.names and len(held) == len(wanted):
+            return table
+        fields = [table.schema.field(field.name) if field.name in held else field for field in wanted]
+        columns = [table.column(f.name) if f.name in held else pa.nulls(table.num_rows, f.type) for f in fields]
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=wanted.metadata))
 
 
 _S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
@@ -774,7 +796,10 @@ _TABLES = (
     ),
 )
 
-TABLES: Mapping[str, TableSchema] = MappingProxyType({table.name: table for table in _TABLES})
+Tables: TypeAlias = Mapping[str, TableSchema]
+"""The tables of an ontology by name: `TABLES`, or these with what programs have added."""
+
+TABLES: Tables = MappingProxyType({table.name: table for table in _TABLES})
 
 
 @dataclass(frozen=True)
@@ -841,15 +866,16 @@ def element_id(system: str, kind: str, source_id: str) -> str:
     return str(uuid.uuid5(_ELEMENT_NAMESPACE, f"{system}\x1f{kind}\x1f{source_id}"))
 
 
-def check_table(name: str, table: pa.Table) -> list[Finding]:
-    """Check a table against its schema: columns, types, nulls and duplicate keys."""
-    schema = TABLES.get(name)
+def check_table(name: str, table: pa.Table, ontology: Tables = TABLES) -> list[Finding]:
+    """Check a table against its schema: columns, types, nulls, bounds of added columns, and duplicate keys."""
+    schema = ontology.get(name)
     if schema is None:
-        return [Finding("table", (name,), "is not part of the ontology", f"use one of {sorted(TABLES)}")]
+        return [Finding("table", (name,), "is not part of the ontology", f"use one of {sorted(ontology)}")]
     findings: list[Finding] = []
     for column in schema.columns:
         if column.name not in table.column_names:
-            findings.append(Finding(name, (), "column is missing", "add it", column.name))
+            if not column.added:
+                findings.append(Finding(name, (), "column is missing", "add it", column.name))
             continue
         values = table.column(column.name)
         if values.type != column.type:
@@ -861,10 +887,31 @@ def check_table(name: str, table: pa.Table) -> list[Finding]:
             findings += check_texts(name, {column.name: texts})
             if column.name == "name" or column.name in schema.key:
                 findings += check_lengths(name, column.name, texts, NAME_LENGTH_MAX)
+        elif column.added:
+            findings += _check_bounds(name, column, table)
     if not findings and table.num_rows:
         counts = table.group_by(list(schema.key)).aggregate([([], "count_all")])
         repeated = counts.filter(pc.greater(counts["count_all"], 1))
         if repeated.num_rows:
             ids = tuple("/".join(str(row[k]) for k in schema.key) for row in repeated.to_pylist())
             findings.append(Finding(name, ids, "is defined more than once", "keep one row each"))
+    return findings
+
+
+def _check_bounds(name: str, column: Column, table: pa.Table) -> list[Finding]:
+    """Return the rows of an added column that lie outside its bounds or are not finite."""
+    findings = []
+    values = table.column(column.name)
+    for bound, beyond, word in ((column.minimum, pc.less, "least"), (column.maximum, pc.greater, "most")):
+        if bound is not None:
+            outside = table.filter(beyond(values, bound))
+            if outside.num_rows:
+                ids = tuple(map(str, outside.column(0).to_pylist()))
+                said = f"has {outside.column(column.name)[0].as_py()} {column.unit}".rstrip()
+                findings.append(Finding(name, ids, said, f"give at {word} {bound:g}", column.name))
+    if pa.types.is_floating(column.type):
+        odd = table.filter(pc.invert(pc.is_finite(values)))
+        if odd.num_rows:
+            ids = tuple(map(str, odd.column(0).to_pylist()))
+            findings.append(Finding(name, ids, "is not finite", "give a number", column.name))
     return findings

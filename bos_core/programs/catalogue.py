@@ -16,6 +16,7 @@ from bos_core.access.workspace import Workspace
 from bos_core.index.programs import ProgramChange, ProgramRecord
 from bos_core.objects.contracts import SlotContract
 from bos_core.objects.errors import Finding, NotFoundError, OptionError, ProgramError, StorageError
+from bos_core.objects.extension import Extension
 from bos_core.programs import registry
 from bos_core.programs.registry import Program
 from bos_core.programs.repository import Repository
@@ -41,6 +42,8 @@ class Entry:
         Database elements that a model corresponds to.
     problem : str
         Why it cannot be loaded; empty where it can.
+    extends : tuple of Extension
+        What it adds to the ontology.
     """
 
     contract: SlotContract
@@ -53,6 +56,7 @@ class Entry:
     storage_address: str = ""
     elements: tuple[str, ...] = ()
     problem: str = ""
+    extends: tuple[Extension, ...] = ()
 
     @property
     def state(self) -> str:
@@ -134,8 +138,7 @@ class Catalogue:
         known = self.index.digests()
         for program in programs:
             if (program.contract.name, program.manifest.name, program.digest) not in known:
-                kind, address = program.contract.kind, program.storage_address
-                self.index.record(program.manifest, program.digest, kind, address)
+                self.index.record(program.manifest, program.digest, program.type, program.storage_address)
 
     def entries(self, slot: str = "") -> Iterator[Entry]:
         """Yield the programs of one slot or of all, by slot and name; raises OptionError for an unknown slot."""
@@ -157,11 +160,12 @@ class Catalogue:
             name,
             program.manifest.version,
             program.manifest.title,
-            contract.kind,
+            program.type,
             program.digest,
             repository,
             program.storage_address,
             program.manifest.elements,
+            extends=program.manifest.extends,
         )
 
     def entry(self, reference: str) -> Entry:

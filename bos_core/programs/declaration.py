@@ -10,12 +10,13 @@ import ast
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bos_core.objects.contracts import ProgramManifest
 from bos_core.objects.errors import Finding
+from bos_core.objects.extension import AddedColumn, Extension, check_extensions
 from bos_core.objects.text import check_lengths, check_texts
 from bos_core.programs import registry
 
@@ -26,6 +27,7 @@ LENGTHS_MAX = {"title": 200, "description": 4000, "references": 1000}
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(ProgramManifest))
 _TEXTS = ("name", "slot", "version", "title", "description")
+_PARTS: Mapping[str, type] = {part.__name__: part for part in (Extension, AddedColumn)}
 _OUT_OF_BOUNDS = frozenset(
     {"flows", "blocks", "prefect", "dask", "distributed", "sqlmodel", "sqlalchemy", "fsspec", "s3fs", "neo4j"}
 )
@@ -69,6 +71,7 @@ def declared(source: bytes, name: str, slot: str = "") -> Declared:
     manifest = ProgramManifest(**{**empty, "name": name, "slot": slot, **values})
     findings += _check_names(manifest, name, slot)
     findings += _check_texts(name, manifest, unread={finding.field for finding in findings})
+    findings += check_extensions(manifest.extends)
     findings += _check_run(name, tree, manifest)
     findings += _check_imports(name, tree)
     return Declared(manifest, tuple(findings))
@@ -144,13 +147,40 @@ def _arguments(name: str, call: ast.Call) -> tuple[dict[str, ast.expr], list[Fin
 
 
 def _value(node: ast.expr) -> Any:
-    """Return the value of a literal; a list counts as a tuple."""
+    """Return the value of a literal, or of a call that says what the ontology gains; a list counts as a tuple."""
     if isinstance(node, ast.Tuple | ast.List):
         return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Call) and (part := _PARTS.get(_callee(node))):
+        return _part(part, node)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError, SyntaxError):
         raise _NotLiteralError("is no literal: BOS reads it without running the file") from None
+
+
+def _part(part: type, call: ast.Call) -> Any:
+    """Return an extension or an added column that is written as a call with literal arguments."""
+    hints = {field.name: field.type for field in dataclasses.fields(part)}
+    given = dict(zip(hints, map(_value, call.args), strict=False))
+    keywords = {str(keyword.arg): _value(keyword.value) for keyword in call.keywords}
+    odd = sorted((keywords.keys() - hints.keys()) | (keywords.keys() & given.keys()))
+    if odd or len(call.args) > len(hints):
+        raise ValueError(f"{part.__name__} has {', '.join(odd) or 'too many values'}; it takes {', '.join(hints)}")
+    values = given | keywords
+    texts = [
+        name for name in ("table", "name", "type", "unit", "doc") if not isinstance(values.get(name, ""), str)
+    ]
+    if texts:
+        raise ValueError(f"{part.__name__} has {', '.join(texts)} that is no text")
+    for name, kind in (("columns", AddedColumn), ("terminals", str)):
+        if not _are(values.get(name, ()), kind):
+            raise ValueError(f"{part.__name__} has {name} that is no tuple of {kind.__name__}")
+    try:
+        return part(**values)
+    except TypeError:
+        missing = [f.name for f in dataclasses.fields(part) if f.default is dataclasses.MISSING]
+        missing = [name for name in missing if name not in values]
+        raise ValueError(f"{part.__name__} lacks {', '.join(missing)}") from None
 
 
 def _typed(field: str, value: Any) -> Any:
@@ -158,6 +188,8 @@ def _typed(field: str, value: Any) -> Any:
         raise ValueError(f"is a {type(value).__name__}, not a text")
     if field in ("references", "elements") and not _are(value, str):
         raise ValueError("is no tuple of texts")
+    if field == "extends" and not _are(value, Extension):
+        raise ValueError("is no tuple of Extension")
     return value
 
 
@@ -206,7 +238,7 @@ def _check_texts(name: str, manifest: ProgramManifest, unread: set[str]) -> list
 
 def _check_run(name: str, tree: ast.Module, manifest: ProgramManifest) -> list[Finding]:
     found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run"]
-    wanted = ["inputs", "parameters"]
+    wanted = ["inputs", "parameters", *(["elements"] if manifest.extends else [])]
     asked = f"def run({', '.join(wanted)})"
     if not found:
         return [_finding(name, "has no function run", f"write {asked}")]

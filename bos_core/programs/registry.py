@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from bos_core.objects.contracts import ProgramManifest, ProgramParameters, SlotContract, check
 from bos_core.objects.errors import BosError, ContractError, Finding, OptionError, ProgramError
+from bos_core.objects.extension import Elements
 from bos_core.objects.task import ProgramRef
 
 ENTRY_POINT_GROUP = "bos.slots"
@@ -77,8 +78,22 @@ class Program:
                 )
             ) from None
 
-    def run(self, inputs: object, values: Mapping[str, object]) -> Any:
+    @property
+    def type(self) -> str:
+        """``"model"`` where the slot takes models or the program extends the ontology, else ``"algorithm"``."""
+        return "model" if self.manifest.extends else self.contract.kind
+
+    def run(self, inputs: object, values: Mapping[str, object], elements: Elements | None = None) -> Any:
         """Check the inputs, run the program, check the outputs against the slot's promise.
+
+        Parameters
+        ----------
+        inputs : object
+            Of the contract's type.
+        values : mapping
+            Parameters that differ from their defaults.
+        elements : mapping of kind to column to array, optional
+            What the program has added to the ontology; only for a program that does.
 
         Raises
         ------
@@ -93,7 +108,8 @@ class Program:
             raise ContractError(slot, name, findings)
         parameters = self.parameters(values)
         try:
-            outputs = self.module.run(inputs, parameters)
+            added = (elements or {},) if self.manifest.extends else ()
+            outputs = self.module.run(inputs, parameters, *added)
         except BosError:
             raise
         except Exception as error:

@@ -14,10 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy.engine import Connection
+
+from bos_core.index.extensions import Held, held_values, migrate_ontology
 from bos_core.index.lineage import Lineage
-from bos_core.index.programs import PRESENT, Action, ProgramChange, ProgramRecord, present
+from bos_core.index.programs import (
+    PRESENT,
+    Action,
+    ProgramChange,
+    ProgramRecord,
+    extensions,
+    ontology_after,
+    present,
+)
 from bos_core.objects.contracts import ProgramManifest
 from bos_core.objects.errors import ConflictError, Finding, NotFoundError, OptionError, raise_if_any
+from bos_core.objects.extension import check_together, to_json
 from bos_core.objects.task import TaskState
 from bos_core.objects.text import check_texts
 from bos_core.programs import registry
@@ -39,7 +51,7 @@ class Added:
     is_new: bool
 
 
-def add(catalogue: Catalogue, path: Path, slot: str = "", message: str = "") -> Added:
+def add(catalogue: Catalogue, path: Path, slot: str = "", message: str = "", drop_values: bool = False) -> Added:
     """Check a program file and put it into the custom repository, as a commit.
 
     Parameters
@@ -50,6 +62,8 @@ def add(catalogue: Catalogue, path: Path, slot: str = "", message: str = "") -> 
         The slot that it shall fill; default: what it says itself.
     message : str
         Why.
+    drop_values : bool
+        Go on where it no longer adds to the ontology what scenarios hold values of.
 
     Raises
     ------
@@ -68,7 +82,7 @@ def add(catalogue: Catalogue, path: Path, slot: str = "", message: str = "") -> 
     manifest = found.manifest
     schema, findings = probe(manifest.slot, path.absolute())
     raise_if_any(findings, OptionError)
-    return _again(lambda: _add(catalogue, manifest, source, schema, message))
+    return _again(lambda: _add(catalogue, manifest, source, schema, message, drop_values))
 
 
 def _wrong_file(path: Path) -> list[Finding]:
@@ -78,7 +92,12 @@ def _wrong_file(path: Path) -> list[Finding]:
 
 
 def _add(
-    catalogue: Catalogue, manifest: ProgramManifest, source: bytes, schema: dict[str, Any], message: str
+    catalogue: Catalogue,
+    manifest: ProgramManifest,
+    source: bytes,
+    schema: dict[str, Any],
+    message: str,
+    drop_values: bool,
 ) -> Added:
     changes = catalogue.index.changes()
     catalogue.follow()
@@ -86,7 +105,8 @@ def _add(
     old = present(changes).get((slot, name))
     if old is not None and old.digest == digest:
         return Added(old, is_new=False)
-    raise_if_any(_same_version(catalogue, manifest, changes, digest), OptionError)
+    findings = _same_version(manifest, changes, digest) + _other_columns(manifest, changes)
+    raise_if_any(findings, OptionError)
     message = message or f"{slot}/{name} {manifest.version}"
     commit = _commit(catalogue, CUSTOM, changes, {_path(slot, name): source}, message)
     change = ProgramChange(
@@ -100,20 +120,53 @@ def _add(
         manifest.version,
         manifest.title,
         manifest.description,
-        registry.contract(slot).kind,
+        "model" if manifest.extends else registry.contract(slot).kind,
         manifest.elements,
         manifest.references,
         schema,
         change.address,
     )
-    catalogue.index.commit([change], len(changes), record)
-    catalogue.follow()
+    _commit_with_ontology(catalogue, changes, [change], record, drop_values)
     return Added(change, is_new=True)
 
 
-def _same_version(
-    catalogue: Catalogue, manifest: ProgramManifest, changes: tuple[ProgramChange, ...], digest: str
-) -> list[Finding]:
+def _other_columns(manifest: ProgramManifest, changes: tuple[ProgramChange, ...]) -> list[Finding]:
+    """Refuse additions to the ontology that another program declares otherwise."""
+    own = f"{manifest.slot}/{manifest.name}"
+    others = {program: added for program, added in extensions(changes).items() if program != own}
+    return check_together({**others, own: manifest.extends})
+
+
+def _commit_with_ontology(
+    catalogue: Catalogue,
+    changes: tuple[ProgramChange, ...],
+    made: list[ProgramChange],
+    record: ProgramRecord | None,
+    drop_values: bool,
+) -> None:
+    """Make changes count, and with them the tables and columns that they bring and take, in one transaction."""
+    before, after = (ontology_after(history) for history in (changes, (*changes, *made)))
+
+    def migrate(connection: Connection) -> None:
+        if not drop_values:
+            raise_if_any([_in_use(held) for held in held_values(connection, before, after)], OptionError)
+        migrate_ontology(connection, before, after)
+
+    catalogue.index.commit(made, len(changes), record, migrate)
+    catalogue.follow()
+
+
+def _in_use(held: Held) -> Finding:
+    scenarios = ", ".join(held.scenarios[:5]) + ", ..." * (len(held.scenarios) > 5)
+    problem = f"holds values in {len(held.scenarios)} scenarios ({scenarios})"
+    remedy = (
+        "keep the program, or say --drop-values: nobody sees them then, until the program is added again to the "
+        "versions that have them"
+    )
+    return Finding("ontology", (held.what,), problem, remedy)
+
+
+def _same_version(manifest: ProgramManifest, changes: tuple[ProgramChange, ...], digest: str) -> list[Finding]:
     """Refuse other code under a version that official code had: people rely on it."""
     same = [
         c
@@ -190,25 +243,31 @@ def _unproved(catalogue: Catalogue, slot: str, name: str) -> list[Finding]:
     return []
 
 
-def remove(catalogue: Catalogue, reference: str, message: str = "") -> tuple[ProgramChange, ...]:
+def remove(
+    catalogue: Catalogue, reference: str, message: str = "", drop_values: bool = False
+) -> tuple[ProgramChange, ...]:
     """Take a program out of the repositories; what it made stays, and so does every commit.
+
+    What it has added to the ontology is taken back, unless another program adds it too.
 
     Raises
     ------
     NotFoundError
         If there is no such program.
     OptionError
-        If it comes with BOS.
+        If it comes with BOS, or scenarios hold values of what it has added and `drop_values` is False.
     """
     entry = catalogue.entry(reference)
     raise_if_any(check_texts("option", {"message": message}), OptionError)
     if entry.repository == registry.INSTALLED:
         problem = "comes with BOS"
         raise OptionError((Finding("program", (entry.name,), problem, "only what was added can be taken out"),))
-    return _again(lambda: _remove(catalogue, entry.contract.name, entry.name, message))
+    return _again(lambda: _remove(catalogue, entry.contract.name, entry.name, message, drop_values))
 
 
-def _remove(catalogue: Catalogue, slot: str, name: str, message: str) -> tuple[ProgramChange, ...]:
+def _remove(
+    catalogue: Catalogue, slot: str, name: str, message: str, drop_values: bool
+) -> tuple[ProgramChange, ...]:
     changes = catalogue.index.changes()
     catalogue.follow()
     if (slot, name) not in present(changes):
@@ -229,8 +288,7 @@ def _remove(catalogue: Catalogue, slot: str, name: str, message: str) -> tuple[P
         for change in last.values()
         if change.action in PRESENT
     ]
-    catalogue.index.commit(gone, len(changes))
-    catalogue.follow()
+    _commit_with_ontology(catalogue, changes, gone, None, drop_values)
     return tuple(gone)
 
 
@@ -251,7 +309,8 @@ def _path(slot: str, name: str) -> str:
 
 def _declaration(manifest: ProgramManifest, schema: dict[str, Any]) -> dict[str, Any]:
     texts = ("title", "description", "references", "elements")
-    return {**{name: getattr(manifest, name) for name in texts}, "parameters": schema}
+    said = {**{name: getattr(manifest, name) for name in texts}, "parameters": schema}
+    return {**said, "extends": to_json(manifest.extends)} if manifest.extends else said
 
 
 def _again(step: Callable[[], _Result]) -> _Result:

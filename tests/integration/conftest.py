@@ -37,7 +37,7 @@ _SHARED = {
         "graph_suite",
     ),
     "access": ("store_suite", "commit_suite", "hostile_suite", "scenario_versions_suite"),
-    "programs": ("submission_suite",),
+    "programs": ("submission_suite", "extension_suite"),
 }
 
 # The suites of the unit tests run here once more, on the real services.

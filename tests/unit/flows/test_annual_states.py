@@ -76,4 +76,4 @@ def test_versions_of_an_older_ontology_gain_the_column() -> None:
         .build({"id": ["s"], "name": ["S"], "base_mva": [100.0], "frequency_hz": [50.0]})
         .drop_columns(["calendar_year"])
     )
-    assert TABLES["system"].widen(old).schema.equals(TABLES["system"].arrow)
+    assert TABLES["system"].conform(old).schema.equals(TABLES["system"].arrow)

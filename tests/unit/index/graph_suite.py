@@ -25,10 +25,12 @@ def topology(seed: int, buses: int = 30, branches: int = 45, loads: int = 40) ->
     kind = {f"b{k}": "bus" for k in range(buses)}
     kind |= {f"l{k}": "line" for k in range(branches)} | {"t0": "transformer3"}
     kind |= {f"d{k}": "load" for k in range(loads)}
+    kind |= {"e0": "electrolyser", "e1": "electrolyser", "c0": "converter"}  # of programs that extend the ontology
     names = {k: f"name of {k}" for k in kind} | {"d0": "Station 3"}
     connects = [(f"l{k}", end, f"b{rng.integers(buses)}") for k in range(branches) for end in ("from", "to")]
     connects += [("t0", end, f"b{k}") for k, end in enumerate(("high", "medium", "low"))]
     connects += [(f"d{k}", "bus", f"b{rng.integers(buses)}") for k in range(loads)]
+    connects += [("e0", "bus", "b1"), ("e1", "bus", "b2"), ("c0", "from", "b1"), ("c0", "to", "b2")]
     contains = [("system", "north"), ("system", "south"), *((rng.choice(["north", "south"]), s) for s in stations)]
     contains += [(stations[rng.integers(len(stations))], device) for device in kind]
     tables = {

@@ -13,7 +13,7 @@ from bos_core.objects.settings import Settings
 
 # The suite is shared with tests/integration, which runs it on PostgreSQL.
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("submission_suite")
+pytest.register_assert_rewrite("submission_suite", "extension_suite")
 
 
 @pytest.fixture

@@ -1,0 +1,3 @@
+"""What programs add to the ontology, with the index on SQLite."""
+
+from extension_suite import *  # noqa: F403
