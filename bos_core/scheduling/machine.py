@@ -8,6 +8,7 @@ are discrete levels.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
@@ -416,9 +417,12 @@ class Machine:
         self.forecasts.refresh(self.now_s)
         snapshot = self.fleet.snapshot()
         ready = self.tasks.ready()
-        choices = self._assign(ready) if ready.size and self.fleet.idle else ()
-        for choice in choices:
-            found.append(self._dispatch(choice))
+        choices: tuple[Choice, ...] = ()
+        while self.fleet.idle and (part := self._assign(self.tasks.ready())):
+            found += [self._dispatch(choice) for choice in part]
+            choices += part
+            if len(part) < self.limits.window:
+                break
         mode = ""
         if self.now_s >= self._next_sizing_s:
             self._next_sizing_s = self.now_s + self.limits.sizing_period_s
@@ -461,8 +465,10 @@ class Machine:
         return due - self.now_s, is_hard
 
     def _assign(self, ready: IntArray) -> tuple[Choice, ...]:
-        """Let A2 weigh all tasks that wait, and A3 match the first of them with the idle containers."""
-        idle = list(self.fleet.idle.values())
+        """Let A2 weigh all tasks that wait, and A3 match the first of them with a window of idle containers."""
+        if not ready.size:
+            return ()
+        idle = list(itertools.islice(self.fleet.idle.values(), self.limits.window))
         need, group = self._need_mb(ready), self.tasks.group[ready]
         slack, is_hard = self._slack_s(ready)
         waited = self.now_s - self.tasks.submitted_s[ready]

@@ -109,6 +109,8 @@ class Limits:
         After so long without a word about a start, a stop or a task that was assigned, the machine acts.
     change_cost : float
         Cost of starting or stopping a container, against flapping.
+    window : int
+        Idle containers that A3 is given at once; a cycle has as many rounds as it takes.
     candidates : {"best", "random"}
         Relaxed virtual assignment of guarantee mode: the sizes that a task is offered are those with the least
         predicted duration, or, as in the paper, random ones.
@@ -142,6 +144,7 @@ class Limits:
     hold_s: float = 60.0
     silence_s: float = 60.0
     change_cost: float = 0.5
+    window: int = 500
     candidates: Literal["best", "random"] = "best"
     candidates_max: int = 3
     history_max: int = 200

@@ -21,7 +21,7 @@ from summary import write_summary
 
 NAMES = (
     "power_flow", "time_series", "n1", "unit_commitment", "active_dispatch", "reactive_dispatch", "equivalence",
-    "adjustment", "annual_states", "ontology", "scenarios", "ledger", "containers",
+    "adjustment", "annual_states", "ontology", "scenarios", "coscheduling", "ledger", "containers",
 )  # fmt: skip
 INTERRUPTED = 130
 ONE_THREAD = (
