@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -87,6 +86,8 @@ def _pair(item: str) -> tuple[str, str]:
 
 def _report(simulation: Simulation) -> Iterator[RenderableType]:
     """Yield the tables of a simulation."""
+    import numpy as np
+
     result = simulation.result
     table = Table(title="stages", title_justify="left", title_style="bold")
     table.add_column("stage")
@@ -135,6 +136,8 @@ def _seconds(value: float) -> str:
 
 def _chart(times: Iterable[float], values: Iterable[float], span_s: float) -> str:
     """Return the mean of a step function over equal parts of a span, as a line of bars."""
+    import numpy as np
+
     at, level = np.array([0.0, *times]), np.array([0.0, *values])
     if span_s <= 0:
         return ""
