@@ -53,7 +53,9 @@ def simulate(
     limits = Limits(levels=read.levels or Limits().levels, patience_s=patience, decisions_max=1_000_000)
     machine = Machine(policies(chosen, checked=False), limits, random=Random(seed))
     is_logged = log is not None or read.tasks <= 2_000
-    simulation = Simulation(machine, read, World(tick_s=5.0), Random(seed), keep_log=is_logged, check_all=False)
+    simulation = Simulation(
+        machine, read, World(tick_s=5.0, cycle_s=0.1), Random(seed), keep_log=is_logged, check_all=False
+    )
     with out.status(f"{read.tasks:,} tasks, {read.subtasks:,} subtasks on {len(read.servers)} servers ..."):
         result = simulation.run()
     for part in _report(simulation):

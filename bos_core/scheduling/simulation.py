@@ -81,6 +81,8 @@ class World:
         How long it goes on after the last task.
     tick_s : float
         Period of the cycles without any event.
+    cycle_s : float
+        Least time between two cycles; what happens meanwhile is decided together.
     """
 
     start_s: tuple[float, float] = (2.0, 2.0)
@@ -94,6 +96,7 @@ class World:
     end_s: float = 30 * 24 * 3600.0
     rest_s: float = 0.0
     tick_s: float = 1.0
+    cycle_s: float = 0.0
 
 
 @dataclass
@@ -185,6 +188,7 @@ class Simulation:
         self.result = Result()
         self._keep_log, self._check_all = keep_log, check_all
         self._now, self._sequence = 0.0, 0
+        self._next_cycle_s, self._cycle_is_due = 0.0, False
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._containers: dict[str, _Container] = {}
         self._unreachable: set[str] = set()
@@ -250,6 +254,12 @@ class Simulation:
         self._later(self.world.tick_s, self._tick)
 
     def _cycle(self) -> None:
+        if self._now + 1e-9 < self._next_cycle_s:
+            if not self._cycle_is_due:
+                self._cycle_is_due = True
+                self._later(self._next_cycle_s - self._now, lambda: None)
+            return
+        self._next_cycle_s, self._cycle_is_due = self._now + self.world.cycle_s, False
         self.result.cycles += 1
         self._tell(Tick())
 

@@ -80,7 +80,9 @@ def _large(bench: Bench) -> None:
     servers = tuple(ServerPart(server=f"s{n}", cpu_cores=500, memory_mb=600_000) for n in range(20))
     workload = Workload(servers, (Stage("N-1", arrivals),))
     machine = Machine(policies({"container_sizing": "greedy_levels"}), Limits(patience_s=60.0), KNOWN)
-    simulation = Simulation(machine, workload, World(tick_s=5.0), Random(0), keep_log=False, check_all=False)
+    simulation = Simulation(
+        machine, workload, World(tick_s=5.0, cycle_s=0.5), Random(0), keep_log=False, check_all=False
+    )
     cpu, wall = cpu_s(), time.perf_counter()
     result = simulation.run()
     times = Timing(cpu_s() - cpu, time.perf_counter() - wall, 1)
