@@ -43,8 +43,8 @@ def _cycles(bench: Bench, pending: int, tool: str, sizing: str) -> None:
         machine = Machine(policies({"container_sizing": sizing}), Limits(patience_s=3600.0), KNOWN)
         machine.handle(ServerJoined("one", float(CONTAINERS), 1_000_000), 0.0)
         for number in range(pending + CONTAINERS):
-            queue_s = 15.0 if number < CONTAINERS else 3_000.0 + number
-            task = TaskSubmitted(f"t{number}", slot="n1", program="newton", deadline_s=queue_s)
+            deadline_s = 12.0 if number < CONTAINERS else 3_000.0 + number
+            task = TaskSubmitted(f"t{number}", slot="n1", program="newton", deadline_s=deadline_s)
             machine.handle(task, 0.0)
         starts = [i for i in machine.handle(Tick(), 0.0) if isinstance(i, StartContainer)]
         for start in starts:
