@@ -769,6 +769,26 @@ def up(
     entries["up"].load()(settings, host=host, port=port, full=profile is Profile.FULL)
 
 
+@app.command(hidden=True)
+def governor(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on the loopback interface; 0: any.")] = 0,
+    cores: Annotated[
+        int, typer.Option(min=0, envvar="BOS_WORKERS", help="Containers at the same time; 0: one a core.")
+    ] = 0,
+    memory_mb: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            envvar="BOS_MEMORY_MB",
+            help="What containers may reserve together; 0: nine tenths of what is free.",
+        ),
+    ] = 0,
+) -> None:
+    """Run the co-scheduler of this machine; work pools and runs start it themselves."""
+    entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.services")}
+    entries["governor"].load()(Settings.load(), port, cores, memory_mb)
+
+
 def _newest() -> str:
     from bos_core.api import connect
     from bos_core.objects.errors import NotFoundError

@@ -51,22 +51,14 @@ def is_alive(name: str) -> bool:
         return False
 
 
-def execute(task_id: str, settings: Settings, request: BusinessRequest, *before: Receipt) -> Receipt:
+def execute(task_id: str, settings: Settings, request: BusinessRequest) -> Receipt:
     """Carry out a task unless the ledger says that it is done; never raises for what a task can do wrong.
 
-    Parameters
-    ----------
-    task_id : str
-    settings : Settings
-    request : BusinessRequest
-    before : Receipt
-        Of the predecessors; if one did not succeed, the task waits (stays pending).
+    If a predecessor did not succeed, the task waits: it stays pending.
     """
     workspace = Workspace.open(settings)
-    missing = [receipt for receipt in before if receipt.state is not TaskState.SUCCESS]
-    if missing:
-        record = workspace.ledger.task(task_id)
-        return Receipt(task_id, record.state, record.attempt, False, 0, 0, 0, "a predecessor did not succeed")
+    if _waits(workspace.ledger, task_id):
+        return _waiting(workspace.ledger.task(task_id))
     while True:
         claim = _claim(workspace.ledger, task_id)
         if isinstance(claim, AlreadyDone):
@@ -77,6 +69,26 @@ def execute(task_id: str, settings: Settings, request: BusinessRequest, *before:
             receipt = _attempt(workspace, request, record, context, claim)
         if receipt is not None:
             return receipt
+
+
+def give_up(settings: Settings, task_id: str, verdict: str) -> Receipt:
+    """Fail a task that the co-scheduler will not run any more; what waits for such a task goes on waiting."""
+    ledger = Workspace.open(settings).ledger
+    if _waits(ledger, task_id):
+        return _waiting(ledger.task(task_id))
+    record = ledger.task(task_id)
+    if record.state is TaskState.EXECUTING:  # by a container that the co-scheduler has ended
+        ledger.release_dead(record.task_set, {record.holder})
+    ledger.fail_waiting([task_id], verdict)
+    return ledger.task(task_id).receipt()
+
+
+def _waits(ledger: Ledger, task_id: str) -> bool:
+    return any(ledger.task(needed).state is not TaskState.SUCCESS for needed in ledger.depends_on(task_id))
+
+
+def _waiting(record: TaskRecord) -> Receipt:
+    return Receipt(record.id, record.state, record.attempt, False, 0, 0, 0, "a predecessor did not succeed")
 
 
 def _claim(ledger: Ledger, task_id: str) -> Claim | AlreadyDone:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 from prefect import Flow, flow, get_run_logger, task
@@ -14,10 +15,11 @@ from blocks import run_settings
 from bos_core.access.workspace import Workspace
 from bos_core.objects.errors import RunFailedError
 from bos_core.objects.settings import Settings
-from bos_core.objects.task import Receipt, TaskSetContext, TaskState, task_set_scope
+from bos_core.objects.task import Receipt, Task, TaskSetContext, TaskState, task_set_scope
 from bos_core.scheduling.dask_runner import GovernedDaskTaskRunner, WorkOrder, governed_map
 from flows.backfill import write_back
-from flows.execution import execute
+from flows.execution import execute, give_up
+from flows.governor import features
 from flows.planned_hours import with_planned_hours
 from flows.progress import StepProgress
 from flows.request import BusinessRequest, PlanRequest, StepName
@@ -56,9 +58,11 @@ def run_step(step: Step, request: BusinessRequest, context: TaskSetContext, vers
     progress = StepProgress(step.name, step.title, sum(t.subtasks for t in tasks))
     log.info("%s %s of %s: %d tasks", mark, step.title, workspace.scenarios.get(version).label, len(tasks))
     subtasks = {t.id: t.subtasks for t in tasks}
-    orders = [WorkOrder(t.id, t.depends_on) for t in tasks]
+    orders = [_order(t) for t in tasks]
     receipts: list[Receipt] = []
-    for receipt in governed_map(execute, orders, settings.of_task(), request):
+    for receipt in governed_map(
+        execute, orders, settings.of_task(), request, given_up=partial(give_up, settings)
+    ):
         receipts.append(receipt)
         progress.advance(subtasks[receipt.task_id])
     _publish(step, receipts, {t.id: t.input.chunk for t in tasks})
@@ -72,6 +76,18 @@ def run_step(step: Step, request: BusinessRequest, context: TaskSetContext, vers
     progress.finish(message)
     log.info("%s %s: %s; made %s", mark, step.title, message, workspace.scenarios.get(made).label)
     return made
+
+
+def _order(task: Task) -> WorkOrder:
+    return WorkOrder(
+        task.id,
+        task.task_set,
+        task.program.slot,
+        task.program.name,
+        features(task.subtasks, task.input.parameters),
+        task.subtasks,
+        tuple(task.depends_on),
+    )
 
 
 @task(name="backfill", persist_result=False)

@@ -132,6 +132,12 @@ class RunFailedError(BosError):
     exit_code: ClassVar[int] = 7
 
 
+class TaskGivenUpError(BosError):
+    """The co-scheduler will not run a task any more; the message is its verdict."""
+
+    exit_code: ClassVar[int] = 7
+
+
 class ServiceError(BosError):
     """A service that BOS runs or needs (Prefect, Docker, a graph) did not start or cannot be reached."""
 

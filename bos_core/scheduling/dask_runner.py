@@ -1,157 +1,57 @@
-"""Where tasks run: the Dask cluster behind the flows, and the way ledger tasks reach it.
+"""The flow's side of co-scheduling: how flows and ledger tasks reach a governor.
 
-`GovernedDaskTaskRunner` attaches every flow and subflow to one Dask scheduler. Its address comes from
-``BOS_DASK_ADDRESS``: a governed cluster sets it for the flow runs it starts. Without it the outermost flow
-starts a local cluster and lends it to its subflows.
+Every flow and subflow attaches to the governor at ``BOS_DASK_ADDRESS``, which a work pool sets for the runs that
+it starts. Without one the outermost flow starts a governor of its own and lends it to its subflows.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from typing import Any, Self
 
 import dask
 import distributed
-import psutil
 from prefect_dask import DaskTaskRunner
 
-from bos_core.objects.container import CPU_CORES_VARIABLE, EXECUTOR, MEMORY_MB_VARIABLE, SERVICE_VARIABLE
+from bos_core.objects.errors import ServiceError, TaskGivenUpError
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import Receipt
+from bos_core.scheduling.governor_plugin import ANNOTATION
+from bos_core.scheduling.governor_process import GovernorProcess
+from bos_core.scheduling.lease import Lease
 
 ADDRESS_VARIABLE = "BOS_DASK_ADDRESS"
-WORKERS_VARIABLE = "BOS_WORKERS"
-
-_DASK_SETTINGS = {
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.work-stealing": True,
-    "distributed.worker.profile.enabled": False,
-    "distributed.comm.timeouts.connect": "60s",
-    "distributed.admin.large-graph-warning-threshold": "1GB",
-}
-_WORKER_ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
-    "DASK_LOGGING__DISTRIBUTED": "critical",
-}
+RETURN_S_MAX = 120.0
+"""How long a flow waits for a governor that is gone."""
 
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """One ledger task on its way to a worker, with what a co-scheduler needs to know of it.
+    """One ledger task on its way to a container, with what the co-scheduler needs to know of it.
 
     Attributes
     ----------
-    task_id : str
+    task_id, task_set : str
+    slot, program : str
+        Tasks of one program with equal features are forecast alike.
+    features : tuple of (str, float)
+        What duration and memory depend on, above 0.
+    subtasks : int
     depends_on : tuple of str
-        Task ids whose receipts must be there first.
-    criticality : float
-        Business criticality, higher runs earlier.
-    deadline_s : float or None
-        Seconds from submission.
-    memory_mb : int or None
-        Reservation.
+        Task ids that must have ended first; those that are not among the orders have.
     """
 
     task_id: str
+    task_set: str = ""
+    slot: str = ""
+    program: str = ""
+    features: tuple[tuple[str, float], ...] = ()
+    subtasks: int = 1
     depends_on: tuple[str, ...] = ()
-    criticality: float = 1.0
-    deadline_s: float | None = None
-    memory_mb: int | None = None
-
-
-def local_cluster() -> distributed.LocalCluster:
-    """Start a local cluster: one single-threaded process a core, loopback only."""
-    count = int(os.environ.get(WORKERS_VARIABLE, "0")) or psutil.cpu_count(logical=True) or 1
-    memory = int(psutil.virtual_memory().available * 0.9 / count)
-    dask.config.set(_DASK_SETTINGS)
-    # Prefect's logging set-up raises these to INFO; a lost worker is told by the ledger, not by tracebacks.
-    for name in ("distributed", "bokeh", "tornado"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    marks = {SERVICE_VARIABLE: EXECUTOR, CPU_CORES_VARIABLE: "1", MEMORY_MB_VARIABLE: str(memory // 10**6)}
-    dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT | marks})
-    with _interrupts_blocked(), _unmarked(marks):
-        return distributed.LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            silence_logs="ERROR",
-            env=_settings_of_tasks(),
-        )
-
-
-@contextmanager
-def _unmarked(marks: Iterable[str]) -> Iterator[None]:
-    """Keep marks of workers out of this process's environment, before and after workers are started.
-
-    Dask gives a worker the variables of this process in place of its own, here those of who started the flow, and
-    leaves the worker's behind, which other children of the flow would inherit.
-    """
-    for name in marks:
-        os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        for name in marks:
-            os.environ.pop(name, None)
-
-
-def _settings_of_tasks() -> dict[str, str]:
-    """Return what the environment says of BOS, with the key of tasks in the place of the owner's."""
-    own = Settings.load().of_task().environment()
-    return {name: value for name, value in own.items() if name in os.environ}
-
-
-class WorkerKeeper:
-    """Replaces workers of a local cluster that are gone for good.
-
-    A killed worker is started again by its nanny; but where it is still missing some time later
-    (``distributed.deploy.lost-worker-timeout``), perhaps because it was killed again, the cluster drops the nanny,
-    and after the next kill there is no worker: the tasks would wait for ever.
-    """
-
-    def __init__(self, cluster: distributed.LocalCluster, period_s: float = 5.0) -> None:
-        self._cluster, self._period_s, self._count = cluster, period_s, len(cluster.worker_spec)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="worker-keeper", daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        while not self._stopped.wait(self._period_s):
-            alive = len(self._cluster.scheduler_info["workers"])
-            if max(alive, len(self._cluster.workers)) < self._count:
-                self._cluster.scale(self._count)
-
-    def close(self) -> None:
-        """Close the cluster and replace nobody any more."""
-        self._stopped.set()
-        self._thread.join()
-        self._cluster.close()
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Keep Ctrl-C from every thread and process that the block starts, and from those that they start.
-
-    A terminal sends it to the whole process group. Workers would die in the middle of a task and take the flow's
-    orderly end with them; so they inherit a blocked signal, the flow alone hears it and closes its cluster.
-    """
-    resource_tracker.ensure_running()  # the first process to be spawned would start it, which unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _address_of_this_worker() -> str | None:
@@ -163,23 +63,26 @@ def _address_of_this_worker() -> str | None:
 
 
 class GovernedDaskTaskRunner(DaskTaskRunner):
-    """A Dask task runner whose cluster is lent, not owned, unless it is the first to need one."""
+    """A Dask task runner whose governor is lent, not owned, unless it is the first to need one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._keeper: WorkerKeeper | None = None
+        self._governor: GovernorProcess | None = None
 
     def duplicate(self) -> Self:
         """Return a fresh runner; the address is looked up again when it is entered."""
         return type(self)()
 
     def __enter__(self) -> Self:
+        # Prefect's logging set-up raises these to INFO; the governor tells of lost containers, not tracebacks.
+        for name in ("distributed", "bokeh", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         address = os.environ.get(ADDRESS_VARIABLE) or _address_of_this_worker()
         if not address:
-            cluster = local_cluster()
-            self._keeper = WorkerKeeper(cluster)
-            address = str(cluster.scheduler_address)
-            os.environ[ADDRESS_VARIABLE] = address
+            home = Settings.load().home
+            self._governor = GovernorProcess(os.environ, home / "governor.log")
+            self._governor.wait()
+            address = os.environ[ADDRESS_VARIABLE] = self._governor.address
         self.address = address
         super().__enter__()
         return self
@@ -188,39 +91,92 @@ class GovernedDaskTaskRunner(DaskTaskRunner):
         try:
             super().__exit__(*args)
         finally:
-            if self._keeper is not None:
+            if self._governor is not None:
                 os.environ.pop(ADDRESS_VARIABLE, None)
-                self._keeper.close()
-                self._keeper = None
+                self._governor.stop()
+                self._governor = None
 
 
 def governed_map(
-    function: Callable[..., Receipt], orders: Sequence[WorkOrder], *arguments: Any
+    function: Callable[..., Receipt],
+    orders: Sequence[WorkOrder],
+    *arguments: Any,
+    given_up: Callable[[str, str], Receipt],
 ) -> Iterator[Receipt]:
-    """Run ``function(task_id, *arguments, *receipts of its predecessors)`` for every order.
+    """Run ``function(task_id, *arguments)`` in a container for every order.
 
-    Must be called from the flow's process: a task that waits for tasks would deadlock a governed cluster.
-    Orders must come after the orders they depend on; a dependency that is not among the orders counts as
-    finished.
+    Must be called from the flow's process: a task that waits for tasks would hold a container for nothing. A
+    governor that is started again gets all orders again that have not ended; the ledger knows what is done.
+
+    Parameters
+    ----------
+    function : callable
+    orders : sequence of WorkOrder
+    given_up : callable
+        Takes task id and verdict of a task that the co-scheduler will not run any more; returns its receipt.
 
     Yields
     ------
     Receipt
         In order of completion; results are freed at once.
+
+    Raises
+    ------
+    ServiceError
+        If the governor is gone for two minutes.
     """
-    address = os.environ[ADDRESS_VARIABLE]
-    with distributed.Client(address, set_as_default=False) as client:
-        futures: dict[str, distributed.Future] = {}
-        for order in orders:
-            waits = [futures[t] for t in order.depends_on if t in futures]
-            with dask.annotate(
-                bos={"criticality": order.criticality, "deadline": order.deadline_s, "memory": order.memory_mb}
-            ):
-                futures[order.task_id] = client.submit(
-                    function, order.task_id, *arguments, *waits, key=f"bos-{order.task_id}", pure=False
-                )
+    remaining = {key(order.task_id): order for order in orders}
+    gone_s = time.monotonic()
+    while remaining:
         try:
-            for future in distributed.as_completed(list(futures.values()), loop=client.loop):
-                yield future.result()
-        finally:
-            client.cancel(list(futures.values()))
+            with distributed.Client(os.environ[ADDRESS_VARIABLE], set_as_default=False, timeout=5) as client:
+                futures = _submit(client, function, remaining, arguments)
+                for future in distributed.as_completed(futures, loop=client.loop):
+                    gone_s = time.monotonic()
+                    if future.cancelled():  # as the governor is gone; it will forget nothing that has ended
+                        break
+                    order = remaining.pop(future.key)
+                    yield _receipt(future, order, given_up)
+        except OSError as error:
+            if time.monotonic() - gone_s > RETURN_S_MAX:
+                raise ServiceError(f"the governor has been gone for {RETURN_S_MAX:g} s: {error}") from error
+        if remaining:
+            time.sleep(0.5)
+
+
+def key(task_id: str) -> str:
+    """Return what Dask calls a ledger task."""
+    return f"bos-{task_id}"
+
+
+def _submit(
+    client: distributed.Client,
+    function: Callable[..., Receipt],
+    orders: Mapping[str, WorkOrder],
+    arguments: Sequence[Any],
+) -> list[distributed.Future]:
+    lease = Lease.of_this_process()
+    futures = []
+    for name, order in orders.items():
+        known = {
+            "task_set": order.task_set,
+            "slot": order.slot,
+            "program": order.program,
+            "queue": lease.queue.value,
+            "features": order.features,
+            "criticality": lease.criticality,
+            "deadline_s": lease.deadline_s,
+            "depends_on": [key(task) for task in order.depends_on if key(task) in orders],
+            "subtasks": order.subtasks,
+        }
+        with dask.annotate(**{ANNOTATION: known}):
+            futures.append(client.submit(function, order.task_id, *arguments, key=name, pure=False))
+    return futures
+
+
+def _receipt(future: distributed.Future, order: WorkOrder, given_up: Callable[[str, str], Receipt]) -> Receipt:
+    try:
+        receipt: Receipt = future.result()
+    except TaskGivenUpError as verdict:
+        return given_up(order.task_id, str(verdict))
+    return receipt

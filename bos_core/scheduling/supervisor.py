@@ -20,7 +20,8 @@ GRACE_S = 10.0
 """How long a child may take to end by itself."""
 TAIL_LINES = 12
 
-_TETHER = (sys.executable, "-m", "bos_core.scheduling.tethered")
+TETHER = (sys.executable, "-m", "bos_core.scheduling.tethered")
+"""Before a command: it ends when the process that starts it dies."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -89,7 +90,7 @@ class Child:
             if self.process is None:
                 self._told_bytes = output.tell()
             self.process = subprocess.Popen(
-                (*_TETHER, *self.command),
+                (*TETHER, *self.command),
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
