@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from bos_core.objects.container import CPU_CORES_VARIABLE, EXECUTOR, MEMORY_MB_VARIABLE, SERVICE_VARIABLE
 from bos_core.scheduling.events import (
     ContainerStartFailed,
     ContainerStopped,
@@ -95,11 +96,16 @@ class ProcessFleet:
             *("--host", "127.0.0.1", "--local-directory", str(self._directory)),
             *("--death-timeout", str(DEATH_TIMEOUT_S)),
         )
+        marks = {
+            SERVICE_VARIABLE: EXECUTOR,
+            CPU_CORES_VARIABLE: f"{order.cpu_cores:g}",
+            MEMORY_MB_VARIABLE: str(order.memory_mb),
+        }
         try:
             with (self._directory / f"{order.container}.log").open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
                     *command,
-                    env=self._environment,
+                    env={**self._environment, **marks},
                     stdin=DEVNULL,
                     stdout=log,
                     stderr=STDOUT,

@@ -66,7 +66,7 @@ def work(name: str, directory: str) -> Receipt:
     """Do what the name says, and leave a mark."""
     with (Path(directory) / name).open("a") as marks:
         marks.write(f"{time.monotonic()} {os.getpid()}\n")
-    match name.split("-")[0]:
+    match name.split("-", maxsplit=1)[0]:
         case "hungry":
             held = bytearray(int(name.split("-")[1]) * 1_000_000)
             time.sleep(0.5)
