@@ -20,6 +20,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from bos_core.access.workspace import Workspace
 from bos_core.objects.ontology import HOURS_PER_YEAR
+from bos_core.scheduling.pool import CoschedulingProcessWorker
 from flows.forms import Choices, form, step_before
 from flows.planned_hours import needs_plan
 from flows.planning_chain import planning_chain
@@ -28,7 +29,7 @@ from flows.request import StepName
 from flows.step_flows import STEP_FLOWS
 
 POOL_NAME = "bos"
-POOL_TYPE = "process"
+POOL_TYPE = CoschedulingProcessWorker.type
 """Type of the work pool and of the worker that serves it; both read it from here."""
 QUEUES = {"urgent": 1, "normal": 2, "trial": 3}
 """Work queues and their priorities, 1 first."""
@@ -134,11 +135,17 @@ def refresh_forms(workspace: Workspace, choices: Choices | None = None) -> Choic
 
 
 def _make_pool(client: SyncPrefectClient) -> None:
-    description = "Runs the planning chain on this machine."
+    description = "Runs the planning chain on this machine; tasks and containers are co-scheduled."
+    template = CoschedulingProcessWorker.get_default_base_job_template()
+    new = WorkPoolCreate(name=POOL_NAME, type=POOL_TYPE, description=description, base_job_template=template)
     try:
-        client.create_work_pool(WorkPoolCreate(name=POOL_NAME, type=POOL_TYPE, description=description))
+        client.create_work_pool(new)
     except ObjectAlreadyExists:
-        client.update_work_pool(POOL_NAME, WorkPoolUpdate(description=description))
+        if client.read_work_pool(POOL_NAME).type == POOL_TYPE:
+            client.update_work_pool(POOL_NAME, WorkPoolUpdate(description=description))
+        else:  # of an earlier version of BOS; deployments find the new one by its name
+            client.delete_work_pool(POOL_NAME)
+            client.create_work_pool(new)
     for name, priority in QUEUES.items():
         try:
             client.create_work_queue(name=name, priority=priority, work_pool_name=POOL_NAME)

@@ -9,6 +9,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_every_deployment_is_there_and_importable(client: SyncPrefectClient) -> 
         assert not deployment.pull_steps
         assert (deployment.work_pool_name, deployment.work_queue_name) == ("bos", "normal")
         assert deployment.description
-    assert client.read_work_pool("bos").type == "process"
+    assert client.read_work_pool("bos").type == "bos-coscheduling-process"
     assert {"urgent", "normal", "trial"} <= {q.name for q in client.read_work_queues(work_pool_name="bos")}
 
 
@@ -175,6 +176,9 @@ def test_processes_of_the_home_are_in_the_tree_and_tasks_lead_to_them(workspace:
     }
     found = index.holders(holders)
     assert found.keys() == holders
+    for holder in holders:  # idle, and kept for a while in case that another run follows
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(int(holder.split("/")[1])).kill()
     assert _eventually(lambda: all(c.ended_s for c, _ in index.holders(holders).values()))
     before = instances()["projector"]
     psutil.Process(int(before.split("/")[1])).kill()
