@@ -786,7 +786,7 @@ def governor(
 ) -> None:
     """Run the co-scheduler of this machine; work pools and runs start it themselves."""
     entries = {entry.name: entry for entry in importlib.metadata.entry_points(group="bos.services")}
-    entries["governor"].load()(Settings.load(), port, cores, memory_mb)
+    entries["governor"].load()(port, cores, memory_mb)
 
 
 def _newest() -> str:

@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dask
 import psutil
 from distributed import Scheduler
 
+from blocks import run_settings
 from bos_core.access.workspace import Workspace
+from bos_core.coscheduling import policies
 from bos_core.objects.settings import Settings
 from bos_core.objects.task import TaskState
-from bos_core.programs import registry
 from bos_core.scheduling.forecasts import Outcome
 from bos_core.scheduling.governor import Governor
 from bos_core.scheduling.governor_plugin import DASK_SETTINGS
 from bos_core.scheduling.machine import Machine
-from bos_core.scheduling.policies import Level, Limits, Policies
+from bos_core.scheduling.policies import Level, Limits
 from bos_core.scheduling.process_fleet import ProcessFleet
 
 HISTORY_RUNS = 20
@@ -37,12 +39,11 @@ _WORKER_ENVIRONMENT = {
 }
 
 
-def govern(settings: Settings, port: int, cores: int = 0, memory_mb: int = 0) -> None:
+def govern(port: int, cores: int = 0, memory_mb: int = 0) -> None:
     """Run a governor for this machine until SIGTERM or SIGINT.
 
     Parameters
     ----------
-    settings : Settings
     port : int
         Of Dask's scheduler, on the loopback interface; 0: any.
     cores : int
@@ -53,7 +54,7 @@ def govern(settings: Settings, port: int, cores: int = 0, memory_mb: int = 0) ->
     dask.config.set(DASK_SETTINGS)
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    asyncio.run(_govern(settings, port, cores, memory_mb))
+    asyncio.run(_govern(run_settings(), port, cores, memory_mb))
 
 
 async def _govern(settings: Settings, port: int, cores: float, memory_mb: int) -> None:
@@ -63,10 +64,8 @@ async def _govern(settings: Settings, port: int, cores: float, memory_mb: int) -
     machine = Machine(policies(), limits, history(Workspace.open(settings)))
     async with Scheduler(host="127.0.0.1", port=port, dashboard=False) as scheduler:
         governor = Governor(scheduler, machine)
-        directory = settings.home / "containers"
-        governor.join(
-            ProcessFleet(scheduler.address, governor.tell, directory, cores, memory_mb, _WORKER_ENVIRONMENT)
-        )
+        directory, environment = settings.home / "containers", _WORKER_ENVIRONMENT | _settings_of_tasks()
+        governor.join(ProcessFleet(scheduler.address, governor.tell, directory, cores, memory_mb, environment))
         running = asyncio.get_running_loop().create_task(governor.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.cancel)
@@ -78,19 +77,10 @@ async def _govern(settings: Settings, port: int, cores: float, memory_mb: int) -
             await governor.close()
 
 
-def policies() -> Policies:
-    """Return the programs of the co-scheduling slots, each checked against its contract at every call."""
-    slots = ("task_forecast", "task_priority", "task_assignment", "container_sizing")
-    return Policies(*map(_policy, slots))
-
-
-def _policy(slot: str) -> Callable[..., Any]:
-    program = registry.resolve(slot)
-
-    def run(**arrays: Any) -> Any:
-        return program.run(program.contract.inputs(**arrays), {})
-
-    return run
+def _settings_of_tasks() -> dict[str, str]:
+    """Return what the environment says of BOS, with the key of tasks in the place of the owner's."""
+    own = Settings.load().of_task().environment()
+    return {name: value for name, value in own.items() if name in os.environ}
 
 
 def levels(memory_mb: int) -> Iterator[Level]:

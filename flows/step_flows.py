@@ -60,9 +60,7 @@ def run_step(step: Step, request: BusinessRequest, context: TaskSetContext, vers
     subtasks = {t.id: t.subtasks for t in tasks}
     orders = [_order(t) for t in tasks]
     receipts: list[Receipt] = []
-    for receipt in governed_map(
-        execute, orders, settings.of_task(), request, given_up=partial(give_up, settings)
-    ):
+    for receipt in governed_map(execute, orders, settings.of_task(), request, given_up=partial(give_up, settings)):
         receipts.append(receipt)
         progress.advance(subtasks[receipt.task_id])
     _publish(step, receipts, {t.id: t.input.chunk for t in tasks})

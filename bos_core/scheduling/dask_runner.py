@@ -130,8 +130,8 @@ def governed_map(
     while remaining:
         try:
             with distributed.Client(os.environ[ADDRESS_VARIABLE], set_as_default=False, timeout=5) as client:
-                futures = _submit(client, function, remaining, arguments)
-                for future in distributed.as_completed(futures, loop=client.loop):
+                sent = distributed.as_completed(_submit(client, function, remaining, arguments), loop=client.loop)
+                for future in sent:
                     gone_s = time.monotonic()
                     if future.cancelled():  # as the governor is gone; it will forget nothing that has ended
                         break
@@ -179,4 +179,6 @@ def _receipt(future: distributed.Future, order: WorkOrder, given_up: Callable[[s
         receipt: Receipt = future.result()
     except TaskGivenUpError as verdict:
         return given_up(order.task_id, str(verdict))
+    finally:
+        future.release()
     return receipt

@@ -38,8 +38,6 @@ CYCLE_S = 1.0
 """A scheduling cycle comes at least so often, and soon after each event."""
 PAUSE_S = 0.02
 """What happens within so short a time is answered by one cycle."""
-FETCH_S = 2.0
-"""How long senders may take to fetch the results that lie in a container that shall stop."""
 RETIRE_S = 5.0
 """How long results may take to move away from a container that shall stop."""
 
@@ -136,19 +134,15 @@ class Governor:
             self.tell(ContainerStartFailed(order.container, repr(error)))
 
     async def _stop(self, order: StopContainer) -> None:
-        """Stop a container; an idle one after its results are fetched, or have moved to another."""
+        """Stop a container; an idle one after results that nobody has fetched have moved to another."""
         fleet = self._fleet_of.get(order.container)
         if fleet is None:
             return
         address = self.scheduler.aliases.get(order.container)
         worker = self.scheduler.workers.get(address)
-        if worker is not None and not worker.processing:
-            until_s = self._clock() + FETCH_S
-            while worker.has_what and self._clock() < until_s:
-                await asyncio.sleep(PAUSE_S)
-            if worker.has_what:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.scheduler.retire_workers(workers=[address]), RETIRE_S)
+        if worker is not None and not worker.processing and worker.has_what:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.scheduler.retire_workers(workers=[address]), RETIRE_S)
         await fleet.stop(order)
 
     def _peak_memory_mb(self, container: str) -> float:

@@ -20,6 +20,7 @@ from distributed.protocol.serialize import Serialized, serialize
 from distributed.utils import key_split
 
 from bos_core.objects.errors import TaskGivenUpError
+from bos_core.scheduling.decisions import words
 from bos_core.scheduling.events import (
     ContainerStarted,
     Event,
@@ -32,6 +33,8 @@ from bos_core.scheduling.events import (
 )
 from bos_core.scheduling.instructions import AssignTask, FailTask, QueueOpen, RefuseTask, RetryTask
 
+FETCH_S_MAX = 0.5
+"""How long a container waits for its sender to fetch a result before it takes the next task."""
 NOWHERE = "bos://hold"
 """Address of no worker."""
 ANNOTATION = "bos"
@@ -59,6 +62,8 @@ class _Held:
     attempt: int = 0
     container: str = ""
     ended: bool = False
+    outcome: TaskFinished | None = None
+    """Of a task whose result lies in its container still: the next task there may be its death."""
 
 
 class GovernorPlugin(SchedulerPlugin):
@@ -122,6 +127,8 @@ class GovernorPlugin(SchedulerPlugin):
             self._by_task.pop(held.task)
             known = self._scheduler.tasks[key].annotations.get(ANNOTATION, {})
             self._hold(key, f"{key}#{next(self._numbers)}", known, ())
+        if start == "memory":
+            self._tell_outcome(held)
         if finish == "forgotten":
             if not held.ended:
                 self._tell(TaskCancelled(held.task))
@@ -168,7 +175,7 @@ class GovernorPlugin(SchedulerPlugin):
         state.worker_restrictions = {NOWHERE}
         if state.state == "processing":
             self._scheduler.transitions({held.key: "released"}, stimulus)
-        error = TaskGivenUpError(verdict(order))
+        error = TaskGivenUpError(words(order))
         if state.state == "no-worker":
             header, frames = serialize(error)
             recommended = self._scheduler.transition(
@@ -202,6 +209,11 @@ class GovernorPlugin(SchedulerPlugin):
         self._scheduler.tasks[key].worker_restrictions = {NOWHERE}
         self._tell(held.submission)
 
+    def _tell_outcome(self, held: _Held) -> None:
+        if held.outcome is not None:
+            self._tell(held.outcome)
+            held.outcome = None
+
     def _submission(self, task: str, known: Mapping[str, Any], needs: tuple[str, ...]) -> TaskSubmitted:
         """Fill in what the sender did not say: a task of Prefect's is known by its function's name only."""
         others = (self._held.get(key) for key in known.get("depends_on", ()))
@@ -221,24 +233,11 @@ class GovernorPlugin(SchedulerPlugin):
             spans = [s["stop"] - s["start"] for s in others.get("startstops") or () if s["action"] == "compute"]
             peak_mb = self._peak_memory_mb(held.container)
             held.ended = True
-            self._tell(TaskFinished(held.task, held.attempt, held.container, sum(spans), peak_mb))
+            held.outcome = TaskFinished(held.task, held.attempt, held.container, sum(spans), peak_mb)
+            self._scheduler.loop.call_later(FETCH_S_MAX, self._tell_outcome, held)
         elif finish == "erred":
             text = str(others.get("exception_text") or "its program failed")
             held.ended = True
             self._tell(TaskFailed(held.task, held.attempt, held.container, text))
         elif (state := self._scheduler.tasks.get(held.key)) is not None:
             state.worker_restrictions = {NOWHERE}
-
-
-def verdict(order: FailTask) -> str:
-    """Say in words why a task was given up."""
-    parts = [order.reason.value]
-    if order.needed_mb:
-        parts.append(
-            f"it needs {order.needed_mb:,} MB, the most that a container may have is {order.largest_mb:,} MB"
-        )
-    if order.containers:
-        parts.append(f"containers: {', '.join(order.containers)}")
-    if order.detail:
-        parts.append(order.detail)
-    return "; ".join(parts)

@@ -5,6 +5,7 @@ What ran is read from marker files that the tasks write, not from what the gover
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -21,8 +22,8 @@ from bos_core.scheduling.governor_process import GovernorProcess
 from bos_core.scheduling.lease import Lease, Queue
 from bos_core.scheduling.supervisor import Backoff
 
-LIMIT_MB, CORES = 1200, 2
-"""R_limit: a program that was never seen gets all of it, one that is known to be small half."""
+LIMIT_MB, CORES = 3000, 2
+"""R_limit; a program that was never seen gets 2,000 MB of it."""
 
 
 @dataclass
@@ -46,9 +47,18 @@ def given_up(task_id: str, verdict: str) -> Receipt:
     return Receipt(task_id, TaskState.FAILED, 0, False, 0, 0, 0, verdict)
 
 
+KEYS = {"key": "owner", "secret": "s1", "worker_key": "worker", "worker_secret": "s2"}
+TASK_KEYS = {"task_key": "task", "task_secret": "s3"}
+
+
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    own = {"BOS_HOME": str(tmp_path / "home"), "BOS_WORKERS": str(CORES), "BOS_MEMORY_MB": str(LIMIT_MB)}
+    own = {
+        "BOS_HOME": str(tmp_path / "home"),
+        "BOS_WORKERS": str(CORES),
+        "BOS_MEMORY_MB": str(LIMIT_MB),
+        "BOS_STORE_OPTIONS": json.dumps(KEYS | TASK_KEYS),
+    }
     process = GovernorProcess({**os.environ, **own}, tmp_path / "governor.log", Backoff(first_s=0.1))
     process.wait()
     monkeypatch.setenv(ADDRESS_VARIABLE, process.address)
@@ -93,16 +103,15 @@ def test_every_task_runs_once_and_in_order(running: Running) -> None:
 
 
 def test_a_hungry_task_gets_more_memory_and_then_a_verdict(running: Running) -> None:
-    """A small program is known to need little; one task of it needs 700 MB, another more than there is."""
-    running.run([order(f"first-{k}") for k in range(4)], work)
-    names = ["hungry-700", "hungry-3000", *(f"innocent-{k}" for k in range(8))]
+    """What a program that was never seen gets is enough for most, not for one, and for another nothing is."""
+    names = ["hungry-2300", "hungry-5000", *(f"innocent-{k}" for k in range(8))]
     found = running.run([order(name) for name in names], work)
-    assert found["hungry-700"].state is TaskState.SUCCESS
-    assert len(running.marks("hungry-700")) >= 2
-    verdict = found["hungry-3000"]
+    assert found["hungry-2300"].state is TaskState.SUCCESS
+    assert len(running.marks("hungry-2300")) >= 2
+    verdict = found["hungry-5000"]
     assert verdict.state is TaskState.FAILED
-    assert "needs more memory than any server can give" in verdict.message
-    assert f"{LIMIT_MB:,} MB" in verdict.message
+    assert "given up, out of memory" in verdict.message
+    assert f"{LIMIT_MB} MB are the most" in verdict.message
     innocent = [name for name in names if name.startswith("innocent")]
     assert {found[name].state for name in innocent} == {TaskState.SUCCESS}
     assert {len(running.marks(name)) for name in innocent} == {1}
@@ -111,10 +120,20 @@ def test_a_hungry_task_gets_more_memory_and_then_a_verdict(running: Running) -> 
 def test_a_deadly_task_is_quarantined_after_two_containers(running: Running) -> None:
     names = ["deadly-0", *(f"innocent-{k}" for k in range(8))]
     found = running.run([order(name) for name in names], work)
-    assert "brought down one container after another" in found["deadly-0"].message
+    assert "given up, quarantined" in found["deadly-0"].message
     assert len(running.marks("deadly-0")) == 2
     assert {len(running.marks(name)) for name in names[1:]} == {1}
     assert {found[name].state for name in names[1:]} == {TaskState.SUCCESS}
+
+
+def test_containers_get_the_key_of_tasks(running: Running) -> None:
+    seen = running.run([order("environment-0")], tell_environment)["environment-0"].message
+    found = {name: value for name, value in json.loads(seen).items() if name in KEYS | TASK_KEYS}
+    assert found == {**dict.fromkeys(KEYS | TASK_KEYS, ""), "key": "task", "secret": "s3"}
+
+
+def tell_environment(name: str, directory: str) -> Receipt:
+    return Receipt(name, TaskState.SUCCESS, 1, True, 0, 0, 0, os.environ["BOS_STORE_OPTIONS"])
 
 
 def test_an_error_of_the_program_reaches_the_sender(running: Running) -> None:
