@@ -218,6 +218,9 @@ class LogChecker:
         task.container, task.began = "", False
         if m["oom_killed"] or m["exit_code"] == _OOM_EXIT:
             self._killed(name)
+            if not m["oom_killed"] and not task.crashed and task.last_mb >= self._largest_up():
+                task.crashed.append(m["container"])
+                task.killed_mb = 0  # once more with as much, since nothing says that memory was short
             return
         if m["exit_code"] not in _STOPPED_EXITS:
             task.crashed.append(m["container"])

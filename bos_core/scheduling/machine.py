@@ -250,8 +250,10 @@ class Machine:
         self.tasks.oom_kills[row] += 1
         largest = self.sizing.largest_mb() or max(level.memory_mb for level in self.limits.levels)
         if container.memory_mb >= largest:
-            if form is KillForm.EXIT_CODE:  # somebody may have killed it for another reason
-                return self._crashed(row, container, _KILLED)
+            crashed = self.tasks.crashed.get(row, ())
+            if form is KillForm.EXIT_CODE and not crashed:  # somebody may have killed it for another reason
+                self.tasks.crashed[row] = (container.container,)
+                return self._retry(row, f"killed with {container.memory_mb} MB: {form}")
             detail = f"killed with {container.memory_mb} MB: {form}"
             return self._give_up(row, Reason.OUT_OF_MEMORY, detail, container.memory_mb + 1, largest)
         more = min(largest, round(container.memory_mb * self.limits.growth))
